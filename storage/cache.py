@@ -1,0 +1,189 @@
+"""The cache: a Zarr v3 group with the seeds of every sample and the logits of one or more teachers.
+
+Everything is read through a store that checks each object against the ledger. Knows numbers, shards, views and slots;
+nothing of images or models.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from .errors import MissingObjectError, StoreError
+from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, writing_tasks
+from .ledger import Ledger, Record, Written
+from .logits import TeacherLogits
+from .urls import Place
+from .zarrstore import CheckedStore, RecordingStore
+
+FORMAT = 1
+ELSEWHERE = "go back to the old setting, or choose another cache.dir or run.dir"
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """The group's attributes.
+
+    Attributes:
+        recipe: how views are drawn, as plain data.
+        root_seed: 64-bit number that all seeds derive from.
+        views: fingerprint of the views: data set, recipe, root seed, renderer.
+        sizes: number of samples in each data shard.
+        views_per_block: views in one block.
+    """
+
+    recipe: Mapping[str, Any]
+    root_seed: int
+    views: Fingerprint
+    sizes: tuple[int, ...]
+    views_per_block: int
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.sizes, self.views_per_block)
+
+    def attributes(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "recipe": dict(self.recipe),
+            # Readers of JSON keep 53 bits of an integer; a string keeps all 64.
+            "root_seed": str(self.root_seed),
+            "views": dict(self.views),
+            "sizes": list(self.sizes),
+            "views_per_block": self.views_per_block,
+        }
+
+
+def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.uint64]]) -> Record:
+    """Write a new cache's group and seeds, and last the record of both.
+
+    Args:
+        place: where the cache goes.
+        info: its attributes.
+        seeds: for each data shard in turn, uint64 [slot].
+    """
+    store = RecordingStore(place, creates="")
+    group = zarr.create_group(store, zarr_format=3, attributes={"stillroom": info.attributes()})
+    group.create_group(TEACHERS)
+    layout = info.layout
+    chunk = layout.seeds_chunk()
+    array = group.create_array(
+        SEEDS,
+        shape=(layout.shards, layout.slots),
+        chunks=chunk,
+        dtype="uint64",
+        compressors=[Crc32cCodec()],
+        fill_value=0,
+        dimension_names=["shard", "slot"],
+        config={"write_empty_chunks": True},
+    )
+    rows = iter(seeds)
+    for first in range(0, layout.shards, chunk[0]):
+        block = np.zeros((min(chunk[0], layout.shards - first), layout.slots), np.uint64)
+        for row in block:
+            values = next(rows)
+            row[: len(values)] = values
+        array[first : first + len(block)] = block
+    record = Record(SEEDS_TASK, fingerprint_digest(info.views), store.written)
+    Ledger(place).put(record)
+    return record
+
+
+class Cache:
+    """A cache that is there.
+
+    Args:
+        place: where it is.
+
+    Raises:
+        MissingObjectError: there is none, or its seeds are not written.
+        StoreError: another version of stillroom wrote it.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.ledger = Ledger(place)
+        self._records: dict[str, Record] = {}
+        self._layout: Layout | None = None
+        if self._record(SEEDS_TASK) is None:
+            raise MissingObjectError(f"{place} holds no finished cache; run `stillroom seeds` first")
+        self.group = zarr.open_group(CheckedStore(place, self._expect), mode="r", zarr_format=3)
+        stored: Any = self.group.attrs.asdict().get("stillroom")
+        found = stored.get("format") if isinstance(stored, dict) else None
+        if found != FORMAT:
+            raise StoreError(
+                f"{place} has cache format {found!r}, this stillroom reads {FORMAT}; use the version that wrote it"
+            )
+        self.info = CacheInfo(
+            recipe=stored["recipe"],
+            root_seed=int(stored["root_seed"]),
+            views=stored["views"],
+            sizes=tuple(stored["sizes"]),
+            views_per_block=stored["views_per_block"],
+        )
+        self.layout = self._layout = self.info.layout
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the teachers whose arrays are laid out, finished or not."""
+        return tuple(self.ledger.folders(TEACHERS))
+
+    def seeds(self, shard: int) -> npt.NDArray[np.uint64]:
+        """Seeds of a data shard: uint64 [slot], as many as it has samples."""
+        array: Any = self.group[SEEDS]
+        return np.asarray(array[shard, : self.layout.sizes[shard]])
+
+    def teacher(self, name: str) -> TeacherLogits:
+        """A teacher's arrays.
+
+        Raises:
+            MissingObjectError: the cache holds none of that name.
+        """
+        if name not in self.teachers:
+            known = ", ".join(self.teachers) or "none"
+            raise MissingObjectError(f"{self.place} has no teacher {name!r} (it has: {known}); run `stillroom teacher`")
+        return TeacherLogits(self.group, self.ledger, self.layout, name)
+
+    def refuse_other_views(self, wanted: Fingerprint, *, except_for: Collection[str] = ()) -> None:
+        """Compare what the views were made from with what this run would make them from.
+
+        Args:
+            wanted: this run's fingerprint.
+            except_for: top-level fields that may differ.
+
+        Raises:
+            FingerprintError: they differ elsewhere.
+        """
+        stored = {key: value for key, value in self.info.views.items() if key not in except_for}
+        wanted = {key: value for key, value in wanted.items() if key not in except_for}
+        refuse_difference(f"cache {self.place}", stored, wanted, ELSEWHERE)
+
+    def _record(self, task: str) -> Record | None:
+        """A record, read once; one that is not there yet is looked for again."""
+        if task not in self._records:
+            record = self.ledger.get(task)
+            if record is None:
+                return None
+            self._records[task] = record
+        return self._records[task]
+
+    def _expect(self, name: str) -> list[Written]:
+        """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
+        tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK,)
+        named: list[str] = []
+        for task in tasks:
+            named += self.ledger.tasks(task.rstrip("/")) if task.endswith("/") else [task]
+        records = [record for record in map(self._record, named) if record is not None]
+        forms = [record.objects[name] for record in records if name in record.objects]
+        if not forms:
+            task = ", ".join(tasks) or "no task"
+            raise MissingObjectError(
+                f"the ledger of {self.place} does not list {name} (written by: {task}); "
+                "run the stage that writes it, or `stillroom verify` to see what is wrong"
+            )
+        return forms

@@ -1,0 +1,160 @@
+"""An ingested data set: its description, its data shards and their indexes, checked when first read.
+
+Knows where samples' bytes are and what their labels are; nothing of how an image looks.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from .errors import DamagedObjectError, DataError, MissingObjectError
+from .fingerprint import canonical
+from .index import ShardIndex
+from .ledger import Ledger, Written
+from .urls import Place, open_place
+
+DESCRIPTION = "dataset.json"
+REJECTED = "rejected.jsonl"
+FORMAT = 1
+
+
+def shard_name(shard: int) -> str:
+    """Name of a data shard that ingest wrote."""
+    return f"shards/{shard:06d}.tar"
+
+
+def index_name(shard: int) -> str:
+    """Name of a data shard's index."""
+    return f"index/{shard:06d}.parquet"
+
+
+def ingest_task(shard: int) -> str:
+    """Name of the task that writes a data shard and its index."""
+    return f"ingest/{shard:06d}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `dataset.json` says.
+
+    Attributes:
+        classes: names, in label order.
+        shards: URL of each tar; relative ones are under the data set's own place.
+        sizes: number of samples of each.
+        rejected: how many samples ingest refused.
+        digest: of all keys, labels, sizes and contents.
+        ingest: what the data set was made from.
+    """
+
+    classes: tuple[str, ...]
+    shards: tuple[str, ...]
+    sizes: tuple[int, ...]
+    rejected: int
+    digest: str
+    ingest: Mapping[str, Any]
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+@dataclass
+class Dataset:
+    """A data set at a place.
+
+    Args:
+        place: where `dataset.json` is.
+
+    Raises:
+        MissingObjectError: nothing was ingested there, or not completely.
+        DataError: a newer version of stillroom wrote it.
+    """
+
+    place: Place
+    description: Description = field(init=False)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            stored = json.loads(self.place.read(DESCRIPTION))
+        except MissingObjectError as error:
+            raise MissingObjectError(f"{self.place} holds no ingested data; run `stillroom ingest` first") from error
+        except ValueError as error:
+            raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
+        if stored.get("format") != FORMAT:
+            raise DataError(
+                f"{self.place}/{DESCRIPTION} has format {stored.get('format')!r}, this stillroom reads {FORMAT}; "
+                "use the version that wrote it"
+            )
+        lists = {name: tuple(stored[name]) for name in ("classes", "shards", "sizes")}
+        self.description = Description(**{**stored, **lists})
+        self.ledger = Ledger(self.place)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.description.classes
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of samples of each data shard."""
+        return self.description.sizes
+
+    @property
+    def samples(self) -> int:
+        return sum(self.sizes)
+
+    def index(self, shard: int) -> ShardIndex:
+        """Index of a data shard.
+
+        Raises:
+            MissingObjectError, DamagedObjectError: it is not what ingest wrote.
+        """
+        record = self.ledger.get(ingest_task(shard))
+        name = index_name(shard)
+        if record is None:
+            raise MissingObjectError(f"{self.place} has no record of data shard {shard}; run `stillroom ingest` again")
+        data = self.place.read(name)
+        if Written.of(data) != record.objects[name]:
+            raise DamagedObjectError(
+                f"{self.place}/{name} differs from its ledger record; delete the record and run `stillroom ingest`"
+            )
+        return ShardIndex.from_parquet(data, f"{self.place}/{name}")
+
+    def shard_bytes(self, shard: int) -> bytes:
+        """A data shard's tar, whole, in one read."""
+        url = self.description.shards[shard]
+        if url == shard_name(shard):
+            return self.place.read(url)
+        folder, _, name = url.rpartition("/")
+        return open_place(folder or ".").read(name)
+
+    def images(self, shard: int, index: ShardIndex) -> list[npt.NDArray[np.uint8]]:
+        """The encoded images of a data shard in slot order: uint8 [size], views of one buffer.
+
+        Raises:
+            DamagedObjectError: a sample's bytes are not those that were ingested.
+        """
+        buffer = np.frombuffer(self.shard_bytes(shard), dtype=np.uint8)
+        images = [buffer[start : start + size] for start, size in zip(index.offset, index.size, strict=True)]
+        for slot, image in enumerate(images):
+            if xxhash.xxh3_64_intdigest(image) != int(index.digest[slot]):
+                raise DamagedObjectError(
+                    f"sample {index.key[slot]!r} in {self.description.shards[shard]} (data shard {shard}, slot {slot}) "
+                    "is not what was ingested; restore the file, or ingest again into a new folder"
+                )
+        return images
+
+
+def contents_digest(indexes: list[ShardIndex], classes: tuple[str, ...]) -> str:
+    """Digest of a whole data set: every key, label, size and content, in order."""
+    state = xxhash.xxh3_128(canonical(list(classes)))
+    for index in indexes:
+        state.update(canonical(list(index.key)))
+        for column in (index.label, index.height, index.width, index.digest):
+            state.update(np.ascontiguousarray(column).tobytes())
+    return str(state.hexdigest())

@@ -1,0 +1,51 @@
+"""Fingerprints: what a thing was made from, as plain data, and how two of them are compared.
+
+A fingerprint is nested JSON data. Its digest stands in every ledger record; the data itself stands once beside what it
+describes, so that a refusal can name the field and both values.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import xxhash
+
+from .errors import FingerprintError
+
+Fingerprint = Mapping[str, Any]
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON form of plain data: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(data: bytes | memoryview) -> str:
+    """xxh3-128 of some bytes, as 32 hexadecimal digits. Finds accidents, not forgeries."""
+    return str(xxhash.xxh3_128_hexdigest(data))
+
+
+def fingerprint_digest(fingerprint: Fingerprint) -> str:
+    """Digest of a fingerprint's canonical form."""
+    return digest(canonical(fingerprint))
+
+
+def refuse_difference(what: str, stored: Fingerprint, wanted: Fingerprint, remedy: str) -> None:
+    """Compare two fingerprints.
+
+    Raises:
+        FingerprintError: they differ; names the first field in which they do, and both values.
+    """
+    mine, theirs = dict(_fields(wanted)), dict(_fields(stored))
+    for field in sorted(mine.keys() | theirs.keys()):
+        if mine.get(field) != theirs.get(field):
+            raise FingerprintError(what, field, theirs.get(field), mine.get(field), remedy)
+
+
+def _fields(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _fields(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        # JSON knows no tuples; compare what a round trip through the file would give.
+        yield prefix, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,111 @@
+"""The shape of a cache on disk: names of its arrays and tasks, and how logits are cut into Zarr shards and chunks.
+
+Pure arithmetic over counts; nothing here reads or writes.
+"""
+
+from dataclasses import dataclass
+
+CHUNK_LIMIT = 16 * 2**20
+"""Decoded bytes of one inner chunk at most, in float32; a larger view of a data shard is split by slots."""
+SEEDS_LIMIT = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Counts that fix the shapes.
+
+    Attributes:
+        sizes: number of samples in each data shard.
+        views_per_block: views in one block, so in one task and one Zarr shard.
+    """
+
+    sizes: tuple[int, ...]
+    views_per_block: int
+
+    @property
+    def shards(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def slots(self) -> int:
+        """Slots of the largest data shard: the extent of every array's slot axis."""
+        return max(self.sizes)
+
+    def chunk_slots(self, classes: int) -> int:
+        """Slots of one inner chunk of logits."""
+        pieces = -(-self.slots * classes * 4 // CHUNK_LIMIT)
+        return -(-self.slots // pieces)
+
+    def shard_slots(self, classes: int) -> int:
+        """Slots of one Zarr shard: all of them, rounded up to whole inner chunks."""
+        chunk = self.chunk_slots(classes)
+        return -(-self.slots // chunk) * chunk
+
+    def seeds_chunk(self) -> tuple[int, int]:
+        """Chunk of the seeds array: as many data shards as fit into a few megabytes."""
+        return max(1, min(self.shards, SEEDS_LIMIT // (8 * self.slots))), self.slots
+
+
+SEEDS = "seeds"
+SEEDS_TASK = "seeds"
+LOGITS = "logits"
+DIGESTS = "digests"
+CANARIES = "canaries"
+EVALUATION = "evaluation"
+TEACHERS = "teachers"
+
+
+def teacher_folder(teacher: str) -> str:
+    """Group of a teacher's arrays, and folder of its records in the ledger."""
+    return f"{TEACHERS}/{teacher}"
+
+
+def layouts_folder(teacher: str) -> str:
+    return f"{teacher_folder(teacher)}/layout"
+
+
+def layout_task(teacher: str, views: int) -> str:
+    """Task that writes the metadata of a teacher's arrays for that many views."""
+    return f"{layouts_folder(teacher)}/{views:06d}"
+
+
+def block_task(teacher: str, shard: int, block: int) -> str:
+    """Task that writes one data shard's block of views."""
+    return f"{teacher_folder(teacher)}/blocks/{shard:06d}.{block:06d}"
+
+
+def evaluation_task(teacher: str) -> str:
+    """Task that writes a teacher's logits on the evaluation set."""
+    return f"{teacher_folder(teacher)}/{EVALUATION}"
+
+
+def canary_place(layout: Layout, canary: int) -> tuple[int, int]:
+    """Data shard and view of a canary. They lie in the first block, so that growth never moves one."""
+    return canary % layout.shards, (canary // layout.shards) % layout.views_per_block
+
+
+def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
+    """Which tasks may have written an object of the cache; a trailing "/" stands for every task in that folder.
+
+    Empty for a name that no task writes.
+    """
+    parts = name.split("/")
+    if parts[0] != TEACHERS:
+        return (SEEDS_TASK,) if name == "zarr.json" or parts[0] == SEEDS else ()
+    if parts[1:] == ["zarr.json"]:
+        return (SEEDS_TASK,)
+    if len(parts) < 3:
+        return ()
+    teacher, rest = parts[1], parts[2:]
+    if rest[0] == EVALUATION:
+        return (evaluation_task(teacher),)
+    if rest[-1] == "zarr.json":
+        return (f"{layouts_folder(teacher)}/",)
+    if rest[1:2] != ["c"] or not all(part.isdigit() for part in rest[2:]):
+        return ()
+    where = [int(part) for part in rest[2:]]
+    if rest[0] in (LOGITS, DIGESTS):
+        return (block_task(teacher, where[0], where[1]),)
+    if rest[0] == CANARIES:
+        return (block_task(teacher, canary_place(layout, where[0])[0], 0),)
+    return ()

@@ -1,0 +1,305 @@
+"""One teacher's arrays in a cache: logits, digests, canaries, and logits on the evaluation set.
+
+Read through the cache's checked store; written a whole block at a time, the record last.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from .codecs import LogitCodec, logit_codec
+from .errors import FingerprintError, MissingObjectError
+from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from .layout import (
+    CANARIES,
+    CHUNK_LIMIT,
+    DIGESTS,
+    EVALUATION,
+    LOGITS,
+    Layout,
+    block_task,
+    canary_place,
+    evaluation_task,
+    layout_task,
+    teacher_folder,
+)
+from .ledger import Ledger, Record
+from .zarrstore import RecordingStore
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A view that is kept whole.
+
+    Attributes:
+        shard, view, slot: which view it is.
+        pixels: uint8 [height, width, 3], as the teacher saw it before mixing.
+    """
+
+    shard: int
+    view: int
+    slot: int
+    pixels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """Attributes of a teacher's group.
+
+    Attributes:
+        fingerprint: architecture, weights, preprocessing, precision, size.
+        classes: extent of the class axis.
+        size: height and width of its views in pixels.
+        codec: how its logits are stored.
+        canaries: slot of each canary; data shard and view follow from its number.
+
+    """
+
+    fingerprint: Fingerprint
+    classes: int
+    size: int
+    codec: str
+    canaries: tuple[int, ...]
+
+
+class TeacherLogits:
+    """A teacher's arrays, for reading.
+
+    Args:
+        group: the cache's group, over a checked store.
+        ledger: the cache's.
+        layout: the cache's.
+        name: the teacher's.
+    """
+
+    def __init__(self, group: zarr.Group, ledger: Ledger, layout: Layout, name: str) -> None:
+        self.name = name
+        self.ledger = ledger
+        self.layout = layout
+        found = group[teacher_folder(name)]
+        assert isinstance(found, zarr.Group)
+        self.group = found
+        stored: Any = self.group.attrs.asdict()["stillroom"]
+        self.info = TeacherInfo(**{**stored, "canaries": tuple(stored["canaries"])})
+        self._logits: Any = self.group[LOGITS]
+        self._digests: Any = self.group[DIGESTS]
+
+    @property
+    def views(self) -> int:
+        """Views that the arrays have room for; which of them are done, the ledger knows."""
+        return int(self._logits.shape[1])
+
+    @property
+    def blocks(self) -> int:
+        return self.views // self.layout.views_per_block
+
+    def done(self, shard: int, block: int) -> Record | None:
+        """Record of a block, or None where it is not done.
+
+        Raises:
+            FingerprintError: another teacher than this group's wrote it.
+        """
+        record = self.ledger.get(block_task(self.name, shard, block))
+        expected = fingerprint_digest(self.info.fingerprint)
+        if record is not None and record.fingerprint != expected:
+            raise FingerprintError(
+                f"block {block} of data shard {shard} of teacher {self.name}",
+                "fingerprint",
+                record.fingerprint,
+                expected,
+                "delete its ledger record and run `stillroom teacher` again",
+            )
+        return record
+
+    def logits(self, shard: int, view: int) -> npt.NDArray[np.float32]:
+        """Logits of a view of a data shard: float32 [slot, class].
+
+        Raises:
+            MissingObjectError, DamagedObjectError: the block is not done, or not what was written.
+        """
+        rows = self._logits[shard, view, : self.layout.sizes[shard]]
+        return np.asarray(rows, dtype=np.float32)
+
+    def digests(self, shard: int, view: int) -> npt.NDArray[np.uint16]:
+        """Digests of a view of a data shard: uint16 [slot]."""
+        return np.asarray(self._digests[shard, view, : self.layout.sizes[shard]])
+
+    def canaries(self) -> list[Canary]:
+        """The views that are kept whole and whose block is done."""
+        if not self.info.canaries:
+            return []
+        array: Any = self.group[CANARIES]
+        found = []
+        for number, slot in enumerate(self.info.canaries):
+            shard, view = canary_place(self.layout, number)
+            if self.ledger.get(block_task(self.name, shard, 0)) is not None:
+                found.append(Canary(shard, view, slot, np.asarray(array[number])))
+        return found
+
+    def evaluation(self) -> npt.NDArray[np.float32]:
+        """Logits on the evaluation set: float32 [sample, class], its data shards one after another.
+
+        Raises:
+            MissingObjectError: they are not written.
+        """
+        if self.ledger.get(evaluation_task(self.name)) is None:
+            raise MissingObjectError(f"teacher {self.name} has no logits on the evaluation set; run `stillroom teacher`")
+        array: Any = self.group[EVALUATION]
+        return np.asarray(array[:])
+
+
+@dataclass(frozen=True)
+class TeacherWriter:
+    """Writes one teacher's arrays, a task at a time.
+
+    Args:
+        ledger: of the cache that holds them.
+        layout: the cache's.
+        name: the teacher's.
+        info: attributes of its group.
+        views: views to be written in all.
+    """
+
+    ledger: Ledger
+    layout: Layout
+    name: str
+    info: TeacherInfo
+    views: int
+
+    def lay_out(self) -> Record:
+        """Write the metadata of the arrays, large enough for all views."""
+        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name))
+        attributes = {
+            "fingerprint": dict(self.info.fingerprint),
+            "classes": self.info.classes,
+            "size": self.info.size,
+            "codec": self.info.codec,
+            "canaries": list(self.info.canaries),
+        }
+        group = zarr.create_group(store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes})
+        shards, slots, block = self.layout.shards, self.layout.slots, self.layout.views_per_block
+        codec: LogitCodec = logit_codec(self.info.codec)
+        group.create_array(
+            LOGITS,
+            shape=(shards, self.views, slots, self.info.classes),
+            shards=(1, block, self.layout.shard_slots(self.info.classes), self.info.classes),
+            chunks=(1, 1, self.layout.chunk_slots(self.info.classes), self.info.classes),
+            dtype=codec.dtype,
+            serializer=codec.serializer,
+            compressors=list(codec.compressors),
+            fill_value=float("nan"),
+            dimension_names=["shard", "view", "slot", "class"],
+        )
+        group.create_array(
+            DIGESTS,
+            shape=(shards, self.views, slots),
+            chunks=(1, block, slots),
+            dtype="uint16",
+            compressors=[zarr.codecs.Crc32cCodec()],
+            fill_value=0,
+            dimension_names=["shard", "view", "slot"],
+        )
+        size = self.info.size
+        group.create_array(
+            CANARIES,
+            shape=(len(self.info.canaries), size, size, 3),
+            chunks=(1, size, size, 3),
+            dtype="uint8",
+            compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
+            fill_value=0,
+            dimension_names=["canary", "height", "width", "channel"],
+        )
+        return self._finish(layout_task(self.name, self.views), self.info.fingerprint, store, {})
+
+    def write_block(
+        self,
+        shard: int,
+        block: int,
+        logits: npt.NDArray[np.float32],
+        digests: npt.NDArray[np.uint16],
+        canaries: Mapping[int, npt.NDArray[np.uint8]],
+        facts: Mapping[str, Any],
+    ) -> Record:
+        """Write one block's whole Zarr shards, and last its record.
+
+        Args:
+            shard, block: which.
+            logits: float32 [view of the block, slot, class], finite.
+            digests: uint16 [view of the block, slot].
+            canaries: by number, uint8 [height, width, 3].
+            facts: figures for the record.
+        """
+        views = self.layout.views_per_block
+        rows = self.layout.sizes[shard]
+        assert logits.shape == (views, rows, self.info.classes)
+        assert digests.shape == (views, rows)
+        store = RecordingStore(self.ledger.place)
+        group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
+        where = slice(block * views, (block + 1) * views)
+        _array(group, LOGITS)[shard, where] = _padded(logits, self.layout.slots, np.nan)
+        _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
+        for number, pixels in canaries.items():
+            _array(group, CANARIES)[number] = pixels
+        return self._finish(block_task(self.name, shard, block), self.info.fingerprint, store, facts)
+
+    def write_evaluation(
+        self, fingerprint: Fingerprint, logits: npt.NDArray[np.float32], facts: Mapping[str, Any]
+    ) -> Record:
+        """Write the logits on the evaluation set: float32 [sample, class]."""
+        name = f"{teacher_folder(self.name)}/{EVALUATION}"
+        store = RecordingStore(self.ledger.place, creates=name)
+        array = zarr.create_array(
+            store,
+            name=name,
+            shape=logits.shape,
+            chunks=(max(1, min(len(logits), CHUNK_LIMIT // (4 * logits.shape[1]))), logits.shape[1]),
+            dtype="float32",
+            compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
+            fill_value=float("nan"),
+            dimension_names=["sample", "class"],
+        )
+        array[:] = logits
+        return self._finish(evaluation_task(self.name), fingerprint, store, facts)
+
+    def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:
+        """Canaries that a block keeps: (number, view of the block, slot)."""
+        places = [(number, *canary_place(self.layout, number)) for number in range(len(self.info.canaries))]
+        return [(n, view, self.info.canaries[n]) for n, s, view in places if s == shard and block == 0]
+
+    def refuse_other_teacher(self, stored: TeacherInfo) -> None:
+        """Compare what is in the cache under this name with what this run would write.
+
+        Raises:
+            FingerprintError: they differ.
+        """
+        refuse_difference(
+            f"teacher {self.name} in cache {self.ledger.place}",
+            {**stored.fingerprint, "codec": stored.codec},
+            {**self.info.fingerprint, "codec": self.info.codec},
+            "go back to the old setting, or give the new teacher another name",
+        )
+
+    def _finish(
+        self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]
+    ) -> Record:
+        record = Record(task, fingerprint_digest(fingerprint), store.written, facts)
+        self.ledger.put(record)
+        return record
+
+
+def _array(group: zarr.Group, name: str) -> Any:
+    # `write_empty_chunks`: a chunk that happens to equal the fill value is data all the same.
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array.with_config({"write_empty_chunks": True})
+
+
+def _padded(rows: npt.NDArray[Any], slots: int, fill: float) -> npt.NDArray[Any]:
+    """The same with its slot axis (the second) filled up."""
+    padded = np.full((rows.shape[0], slots, *rows.shape[2:]), fill, rows.dtype)
+    padded[:, : rows.shape[1]] = rows
+    return padded

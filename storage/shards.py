@@ -1,0 +1,105 @@
+"""Data shards: WebDataset tars, written the same way each time and read by offset.
+
+Knows member names, sizes and offsets; nothing of what an image is.
+"""
+
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO
+from urllib.parse import unquote
+
+import webdataset as wds
+from webdataset.shardlists import expand_urls
+from webdataset.tariterators import base_plus_ext
+
+from .errors import DataError
+
+_ESCAPED = re.compile(r"[%.]")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where one file's bytes lie in a tar."""
+
+    offset: int
+    size: int
+
+
+@dataclass
+class TarSample:
+    """The members of one sample, by extension in lower case."""
+
+    key: str
+    members: dict[str, Member] = field(default_factory=dict)
+
+
+def member_key(key: str) -> str:
+    """A sample's key as WebDataset will read it back.
+
+    WebDataset ends a key at the first dot of the file's name, so dots there, and the percent sign, are escaped.
+    """
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}" + _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def original_key(key: str) -> str:
+    """The inverse of `member_key`; other people's keys come back as they are, unless they hold such escapes."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}" + re.sub(r"%2E|%25", lambda match: unquote(match[0]), name)
+
+
+def tar_bytes(samples: Iterable[tuple[str, dict[str, bytes]]]) -> bytes:
+    """A WebDataset tar of (key, {extension: bytes}), byte-identical from run to run."""
+    sink = io.BytesIO()
+    # One fixed owner, mode and time: the bytes depend on the samples alone.
+    writer = wds.TarWriter(sink, encoder=False, mtime=0.0, user="stillroom", group="stillroom", mode=0o644)
+    for key, files in samples:
+        writer.write({"__key__": member_key(key), **files})
+    writer.close()
+    return sink.getvalue()
+
+
+def scan_tar(file: IO[bytes], name: str) -> Iterator[TarSample]:
+    """The samples of a tar in order, with their members' places; bytes of members are not read.
+
+    Members that are no plain files, and names that WebDataset would not read, are passed over.
+
+    Raises:
+        DataError: the tar is damaged or cut short.
+    """
+    current: TarSample | None = None
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            end = 0
+            for info in tar:
+                end = max(end, info.offset_data + info.size)
+                prefix, extension = base_plus_ext(info.name) if info.isreg() else (None, None)
+                if not prefix or not extension:
+                    continue
+                if current is None or current.key != prefix:
+                    if current is not None:
+                        yield current
+                    current = TarSample(prefix)
+                if extension.lower() in current.members:
+                    raise DataError(f"{name} holds {info.name} twice in a row; each member of a sample needs its name")
+                current.members[extension.lower()] = Member(info.offset_data, info.size)
+            if file.seek(0, io.SEEK_END) < end:
+                raise DataError(f"{name} is cut short: a member ends at byte {end}, after the file")
+    except tarfile.TarError as error:
+        raise DataError(f"{name} is not a readable tar: {error}") from error
+    if current is not None:
+        yield current
+
+
+def expand(pattern: str) -> list[str]:
+    """The tars that a pattern with WebDataset's braces names, in order.
+
+    Raises:
+        DataError: the pattern is a command (`pipe:`), which is never run.
+    """
+    if pattern.startswith("pipe:"):
+        raise DataError(f"{pattern!r} would run a command; give the path or URL of a tar")
+    return list(expand_urls(pattern))

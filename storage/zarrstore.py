@@ -1,0 +1,187 @@
+"""Two Zarr stores over a place: a reader that checks every object against the ledger, and a writer that remembers.
+
+Zarr alone returns fill values for missing chunks and wrong numbers for damaged ones. The reader compares each object
+with the ledger the first time that it is touched, and raises. Knows nothing of arrays.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+
+from .errors import DamagedObjectError, MissingObjectError
+from .ledger import Written
+from .urls import Place
+
+METADATA = "zarr.json"
+
+Expect = Callable[[str], Collection[Written]]
+"""From an object's name to the forms that the ledger allows; raises MissingObjectError where it lists none."""
+
+
+class _PlaceStore(Store):
+    """What both stores share: Zarr's asynchronous face over plain calls."""
+
+    def __init__(self, place: Place, *, read_only: bool) -> None:
+        super().__init__(read_only=read_only)
+        self.place = place
+
+    def __eq__(self, value: object) -> bool:
+        return type(value) is type(self) and isinstance(value, _PlaceStore) and value.place.url == self.place.url
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        raise NotImplementedError
+
+    def _names(self, folder: str) -> Iterable[str]:
+        return self.place.list(folder)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        data = await asyncio.to_thread(self._get, key, byte_range)
+        return None if data is None else prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(self.place.size, key) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def supports_writes(self) -> bool:  # type: ignore[override]
+        return not self.read_only
+
+    @property
+    def supports_deletes(self) -> bool:  # type: ignore[override]
+        return False
+
+    @property
+    def supports_listing(self) -> bool:  # type: ignore[override]
+        return True
+
+    async def list(self) -> AsyncIterator[str]:
+        for name in self._names(""):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for name in self._names(""):
+            if name.startswith(prefix):
+                yield name
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        for name in sorted({name.removeprefix(folder).partition("/")[0] for name in self._names(folder.rstrip("/"))}):
+            yield name
+
+
+class CheckedStore(_PlaceStore):
+    """A read-only store that returns nothing which the ledger does not vouch for.
+
+    Args:
+        place: where the objects are.
+        expect: what the ledger says of each.
+
+    Raises:
+        MissingObjectError: from any read of a chunk that is not there, or that no finished task wrote.
+        DamagedObjectError: from the first read of an object whose size or digest is not the recorded one.
+    """
+
+    def __init__(self, place: Place, expect: Expect) -> None:
+        super().__init__(place, read_only=True)
+        self.expect = expect
+        self._sizes: dict[str, int] = {}
+
+    def with_read_only(self, read_only: bool = False) -> "CheckedStore":
+        assert read_only
+        return self
+
+    def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        if byte_range is not None and key in self._sizes:
+            start, stop = _bounds(byte_range, self._sizes[key])
+            return self.place.read_range(key, start, stop)
+        try:
+            data = self.place.read(key)
+        except MissingObjectError:
+            if key.endswith(METADATA):
+                return None  # Zarr asks for metadata to find out whether there is a node
+            self.expect(key)
+            raise
+        self._check(key, data)
+        if byte_range is None:
+            return data
+        start, stop = _bounds(byte_range, len(data))
+        return data[start:stop]
+
+    def _check(self, key: str, data: bytes) -> None:
+        found = Written.of(data)
+        allowed = self.expect(key)
+        if found not in allowed:
+            expected = " or ".join(f"{item.size} bytes, xxh3 {item.digest}" for item in allowed)
+            raise DamagedObjectError(
+                f"{self.place}/{key} is damaged: the ledger says {expected}; "
+                f"found {found.size} bytes, xxh3 {found.digest}"
+            )
+        self._sizes[key] = found.size
+
+
+class RecordingStore(_PlaceStore):
+    """A store for one task's writes, which keeps size and digest of each object for the task's record.
+
+    It sees only metadata and what it wrote itself: what an earlier, interrupted attempt left is replaced without
+    being read.
+
+    Args:
+        place: where the objects go.
+        creates: folder whose metadata this task makes anew, so does not see either; "" for all of the place.
+    """
+
+    def __init__(self, place: Place, *, creates: str | None = None) -> None:
+        super().__init__(place, read_only=False)
+        self.creates = creates
+        self.written: dict[str, Written] = {}
+
+    async def exists(self, key: str) -> bool:
+        return self._sees(key) and await super().exists(key)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        data = value.to_bytes()
+        await asyncio.to_thread(self.place.write, key, data)
+        self.written[key] = Written.of(data)
+
+    def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        size = self.place.size(key) if self._sees(key) else None
+        if size is None:
+            return None
+        start, stop = (0, size) if byte_range is None else _bounds(byte_range, size)
+        return self.place.read_range(key, start, stop)
+
+    def _names(self, folder: str) -> Iterable[str]:
+        return [name for name in self.written if name.startswith(folder)]
+
+    def _sees(self, key: str) -> bool:
+        old = self.creates is None or not f"{key}/".startswith(f"{self.creates}/" if self.creates else "")
+        return key in self.written or (old and key.endswith(METADATA))
+
+
+def _bounds(byte_range: ByteRequest, size: int) -> tuple[int, int]:
+    match byte_range:
+        case RangeByteRequest(start, end):
+            return start, min(end, size)
+        case OffsetByteRequest(offset):
+            return offset, size
+        case SuffixByteRequest(suffix):
+            return max(0, size - suffix), size
