@@ -18,7 +18,7 @@ from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, writing_tasks
 from .ledger import Ledger, Record, Written
 from .logits import TeacherLogits
-from .urls import Place
+from .urls import Place, open_place
 from .zarrstore import CheckedStore, RecordingStore
 
 FORMAT = 1
@@ -92,6 +92,11 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
     record = Record(SEEDS_TASK, fingerprint_digest(info.views), store.written)
     Ledger(place).put(record)
     return record
+
+
+def open_cache(url: str) -> "Cache":
+    """The cache at a path or URL; see `Cache`."""
+    return Cache(open_place(url))
 
 
 class Cache:

@@ -46,6 +46,7 @@ class Description:
         classes: names, in label order.
         shards: URL of each tar; relative ones are under the data set's own place.
         sizes: number of samples of each.
+        numbers: number of the ingest task that wrote each; shards that were rejected whole are left out.
         rejected: how many samples ingest refused.
         digest: of all keys, labels, sizes and contents.
         ingest: what the data set was made from.
@@ -54,6 +55,7 @@ class Description:
     classes: tuple[str, ...]
     shards: tuple[str, ...]
     sizes: tuple[int, ...]
+    numbers: tuple[int, ...]
     rejected: int
     digest: str
     ingest: Mapping[str, Any]
@@ -91,7 +93,7 @@ class Dataset:
                 f"{self.place}/{DESCRIPTION} has format {stored.get('format')!r}, this stillroom reads {FORMAT}; "
                 "use the version that wrote it"
             )
-        lists = {name: tuple(stored[name]) for name in ("classes", "shards", "sizes")}
+        lists = {name: tuple(stored[name]) for name in ("classes", "shards", "sizes", "numbers")}
         self.description = Description(**{**stored, **lists})
         self.ledger = Ledger(self.place)
 
@@ -114,10 +116,11 @@ class Dataset:
         Raises:
             MissingObjectError, DamagedObjectError: it is not what ingest wrote.
         """
-        record = self.ledger.get(ingest_task(shard))
-        name = index_name(shard)
+        number = self.description.numbers[shard]
+        record = self.ledger.get(ingest_task(number))
+        name = index_name(number)
         if record is None:
-            raise MissingObjectError(f"{self.place} has no record of data shard {shard}; run `stillroom ingest` again")
+            raise MissingObjectError(f"{self.place} has no record of data shard {number}; run `stillroom ingest` again")
         data = self.place.read(name)
         if Written.of(data) != record.objects[name]:
             raise DamagedObjectError(
@@ -128,7 +131,7 @@ class Dataset:
     def shard_bytes(self, shard: int) -> bytes:
         """A data shard's tar, whole, in one read."""
         url = self.description.shards[shard]
-        if url == shard_name(shard):
+        if url == shard_name(self.description.numbers[shard]):
             return self.place.read(url)
         folder, _, name = url.rpartition("/")
         return open_place(folder or ".").read(name)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import zarr
 
 from .codecs import LogitCodec, logit_codec
-from .errors import FingerprintError, MissingObjectError
+from .errors import MissingObjectError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
     CANARIES,
@@ -28,6 +28,7 @@ from .layout import (
     teacher_folder,
 )
 from .ledger import Ledger, Record
+from .urls import Place
 from .zarrstore import RecordingStore
 
 
@@ -97,24 +98,6 @@ class TeacherLogits:
     def blocks(self) -> int:
         return self.views // self.layout.views_per_block
 
-    def done(self, shard: int, block: int) -> Record | None:
-        """Record of a block, or None where it is not done.
-
-        Raises:
-            FingerprintError: another teacher than this group's wrote it.
-        """
-        record = self.ledger.get(block_task(self.name, shard, block))
-        expected = fingerprint_digest(self.info.fingerprint)
-        if record is not None and record.fingerprint != expected:
-            raise FingerprintError(
-                f"block {block} of data shard {shard} of teacher {self.name}",
-                "fingerprint",
-                record.fingerprint,
-                expected,
-                "delete its ledger record and run `stillroom teacher` again",
-            )
-        return record
-
     def logits(self, shard: int, view: int) -> npt.NDArray[np.float32]:
         """Logits of a view of a data shard: float32 [slot, class].
 
@@ -139,6 +122,13 @@ class TeacherLogits:
             if self.ledger.get(block_task(self.name, shard, 0)) is not None:
                 found.append(Canary(shard, view, slot, np.asarray(array[number])))
         return found
+
+    def missing(self, views: int) -> list[tuple[int, int]]:
+        """(data shard, block) of what is not done among the first `views` views."""
+        finished = set(self.ledger.tasks(f"{teacher_folder(self.name)}/blocks"))
+        blocks = -(-views // self.layout.views_per_block)
+        every = [(shard, block) for block in range(blocks) for shard in range(self.layout.shards)]
+        return [(shard, block) for shard, block in every if block_task(self.name, shard, block) not in finished]
 
     def evaluation(self) -> npt.NDArray[np.float32]:
         """Logits on the evaluation set: float32 [sample, class], its data shards one after another.
@@ -276,12 +266,8 @@ class TeacherWriter:
         Raises:
             FingerprintError: they differ.
         """
-        refuse_difference(
-            f"teacher {self.name} in cache {self.ledger.place}",
-            {**stored.fingerprint, "codec": stored.codec},
-            {**self.info.fingerprint, "codec": self.info.codec},
-            "go back to the old setting, or give the new teacher another name",
-        )
+        mine, theirs = ({**info.fingerprint, "codec": info.codec} for info in (self.info, stored))
+        refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
 
     def _finish(
         self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]
@@ -303,3 +289,13 @@ def _padded(rows: npt.NDArray[Any], slots: int, fill: float) -> npt.NDArray[Any]
     padded = np.full((rows.shape[0], slots, *rows.shape[2:]), fill, rows.dtype)
     padded[:, : rows.shape[1]] = rows
     return padded
+
+
+def refuse_other_teacher(name: str, place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
+    """Compare two teachers of one name.
+
+    Raises:
+        FingerprintError: they differ.
+    """
+    remedy = "go back to the old setting, or give the new teacher another name"
+    refuse_difference(f"teacher {name} in cache {place}", stored, wanted, remedy)

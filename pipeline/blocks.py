@@ -1,0 +1,145 @@
+"""A block of views of one data shard, as the teacher sees it: rendered several views to a decode, mixed, classified."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..storage.errors import ModelError
+from ..storage.index import ShardIndex
+from .losses import entropy, hits
+from .mix import to_images
+from .recipe import Recipe, draw_partners, draw_views
+from .render import Renderer, Request, digests
+from .teach import LoadedTeacher
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the teacher made of v views of n samples.
+
+    Attributes:
+        logits: float32 [v, n, class].
+        digests: uint16 [v, n].
+        kept: uint8 [size, size, 3] by (view of the block, slot), before mixing.
+        entropy: mean over all, in nats.
+        top1: share whose label is the teacher's first choice; where mixed, the label of the larger part.
+    """
+
+    logits: npt.NDArray[np.float32]
+    digests: npt.NDArray[np.uint16]
+    kept: Mapping[tuple[int, int], npt.NDArray[np.uint8]]
+    entropy: float
+    top1: float
+
+
+@dataclass
+class BlockMaker:
+    """Renders blocks and asks the teacher. Built once per worker.
+
+    Args:
+        teacher: who is asked.
+        recipe: how views are drawn.
+        renderer: at the teacher's size.
+        batch: images that are decoded together.
+    """
+
+    teacher: LoadedTeacher
+    recipe: Recipe
+    renderer: Renderer
+    batch: int
+
+    def make(
+        self,
+        index: ShardIndex,
+        images: Sequence[npt.NDArray[np.uint8]],
+        seeds: npt.NDArray[np.uint64],
+        views: Sequence[int],
+        keep: Sequence[tuple[int, int]] = (),
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Block:
+        """Make a block.
+
+        Args:
+            index, images, seeds: of all n samples of a data shard.
+            views: numbers of the views; as many at a time are held rendered as the renderer makes.
+            keep: (place in `views`, slot) of views to keep whole.
+            advance: called with the number of views done.
+
+        Raises:
+            ModelError: a logit is not finite; names the sample and the view.
+        """
+        logits: list[torch.Tensor] = []
+        found: list[npt.NDArray[np.uint16]] = []
+        kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
+        labels = torch.from_numpy(index.label.astype(np.int64))
+        correct = 0
+        for first in range(0, len(views), self.renderer.views):
+            # The last pass may have fewer views left than the graph has branches; it renders some once more.
+            some = views[first : first + self.renderer.views]
+            padded = [*some, *[some[-1]] * (self.renderer.views - len(some))]
+            pixels = self._render(index, images, seeds, padded)
+            for place, view in enumerate(some):
+                found.append(digests(pixels[place]))
+                for number, slot in keep:
+                    if number == first + place:
+                        kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
+                partner, share = draw_partners(self.recipe, seeds, view)
+                answers = self._classify(pixels[place], partner, share)
+                self._refuse_infinite(answers, index, view)
+                larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
+                correct += int(hits(answers, labels[larger], 1).sum())
+                logits.append(answers)
+                advance(len(index))
+        stacked = torch.stack(logits)
+        mean_entropy = float(entropy(stacked.flatten(0, 1)).mean())
+        share_correct = correct / (len(views) * len(index))
+        return Block(stacked.numpy(), np.stack(found), kept, mean_entropy, share_correct)
+
+    def _render(
+        self,
+        index: ShardIndex,
+        images: Sequence[npt.NDArray[np.uint8]],
+        seeds: npt.NDArray[np.uint64],
+        views: Sequence[int],
+    ) -> torch.Tensor:
+        """uint8 [view, slot, size, size, 3]: the whole data shard, so that both halves of every pair are there."""
+        drawn = [draw_views(self.recipe, seeds, view, index.height, index.width) for view in views]
+
+        def requests() -> Iterator[Request]:
+            for start in range(0, len(index), self.batch):
+                rows = np.arange(start, min(start + self.batch, len(index)))
+                yield Request([images[row] for row in rows], [item.take(rows) for item in drawn])
+
+        return torch.cat([pixels for (pixels,) in self.renderer.stream(requests())], dim=1)
+
+    def _classify(
+        self, pixels: torch.Tensor, partner: npt.NDArray[np.int32], share: npt.NDArray[np.float32]
+    ) -> torch.Tensor:
+        answers = []
+        for start in range(0, len(pixels), self.teacher.batch_size):
+            own = np.arange(start, min(start + self.teacher.batch_size, len(pixels)))
+            other = partner[own].astype(np.int64) if self.recipe.mixup else None
+            answers.append(self.teacher(to_images(pixels, own, other, share[own])))
+        return torch.cat(answers)
+
+    def _refuse_infinite(self, answers: torch.Tensor, index: ShardIndex, view: int) -> None:
+        wrong = (~torch.isfinite(answers).all(dim=1)).nonzero()
+        if len(wrong):
+            slot = int(wrong[0])
+            raise ModelError(
+                f"teacher {self.teacher.name!r} gave a logit that is not finite for view {view} of sample "
+                f"{index.key[slot]!r} (slot {slot}); nothing was written. Check its weights, or use float32"
+            )
+
+
+def views_at_once(samples: int, size: int, views: int, memory_mb: int) -> int:
+    """How many views of a data shard fit into memory, rendered: at least one, at most all of a block.
+
+    The largest number that leaves passes of nearly equal length.
+    """
+    fit = max(1, memory_mb * 2**20 // (samples * size * size * 3))
+    passes = -(-views // min(views, fit))
+    return -(-views // passes)

@@ -1,0 +1,161 @@
+"""Reading a configuration: one TOML file, `--set` on top, checked strictly, and where everything of a run is."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from ..storage.errors import ConfigError
+from ..storage.urls import Place, open_place
+from .settings import CacheSection, Data, Render, Run, Section, Student, Teacher, Verify, Views, as_list
+
+
+class Config(Section):
+    """A whole configuration. See `settings` for the sections."""
+
+    run: Run
+    data: Data
+    views: Views = Field(default_factory=Views)
+    render: Render = Field(default_factory=Render)
+    teacher: tuple[Teacher, ...] = ()
+    cache: CacheSection = Field(default_factory=CacheSection)
+    verify: Verify = Field(default_factory=Verify)
+    student: tuple[Student, ...] = ()
+
+    @field_validator("teacher", "student", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return as_list(value)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for kind, items in (("teacher", self.teacher), ("student", self.student)):
+            names = [item.name for item in items]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"two [[{kind}]] tables are named {name!r}; give each its own name")
+        teachers = [teacher.name for teacher in self.teacher]
+        for student in self.student:
+            if student.target != "labels" and not teachers:
+                raise ValueError(
+                    f"student {student.name!r} has target = {student.target!r} and there is no [[teacher]]; "
+                    'add one, or use target = "labels"'
+                )
+            if student.teacher is not None and student.teacher not in teachers:
+                raise ValueError(
+                    f"student {student.name!r} asks for teacher {student.teacher!r}; there are: {', '.join(teachers)}"
+                )
+        return self
+
+    def teacher_of(self, student: Student) -> Teacher | None:
+        """The teacher that a student is compared with, and learns from unless from labels."""
+        if not self.teacher:
+            return None
+        return next((item for item in self.teacher if item.name == student.teacher), self.teacher[0])
+
+    @cached_property
+    def run_place(self) -> Place:
+        return open_place(self.run.dir)
+
+    @cached_property
+    def data_place(self) -> Place:
+        return open_place(self.data.dir) if self.data.dir else self.run_place.at("data")
+
+    @cached_property
+    def eval_place(self) -> Place:
+        return open_place(self.data.eval_dir) if self.data.eval_dir else self.run_place.at("eval")
+
+    @cached_property
+    def cache_place(self) -> Place:
+        return open_place(self.cache.dir) if self.cache.dir else self.run_place.at("cache")
+
+    def student_place(self, student: Student) -> Place:
+        return open_place(student.dir) if student.dir else self.run_place.at(f"students/{student.name}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: a TOML file.
+        overrides: "table.key=value" with the value as TOML, or a bare word for a string. For a table that is there
+            several times, every one is set; "table.NAME.key" sets the one of that name.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is wrong; names the key and the nearest known one.
+    """
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist; give the path of a configuration in TOML") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(data, override)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], name: str = "the configuration") -> Config:
+    """Check plain data; see `load_config`."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{name}: {_explain(item)}" for item in error.errors())) from error
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) not in (2, 3) or not all(keys):
+        raise ConfigError(f"--set {text!r} is not table.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    table = data.setdefault(keys[0], {})
+    tables = table if isinstance(table, list) else [table]
+    if len(keys) == 3:
+        tables = [item for item in tables if item.get("name") == keys[1]]
+        if not tables:
+            raise ConfigError(f"--set {text!r}: no [[{keys[0]}]] is named {keys[1]!r}")
+    for item in tables:
+        if not isinstance(item, dict):
+            raise ConfigError(f"--set {text!r}: {keys[0]} is not a table")
+        item[keys[-1]] = parsed
+
+
+def _explain(item: Any) -> str:
+    """One of pydantic's findings, in our words."""
+    location = [str(part) for part in item["loc"]]
+    path = ".".join(location)
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(item["loc"][:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
+        return f"unknown key {path}; {hint}"
+    if item["type"] == "missing":
+        return f"{path} is missing; it has no default"
+    if item["type"] == "value_error":
+        return message if not path or path in message or "views." in message else f"{path}: {message}"
+    return f"{path} is {item['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, str):
+            model = _section(model, part)
+    return list(model.model_fields)
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel]:
+    annotation: Any = model.model_fields[name].annotation
+    inner = getattr(annotation, "__args__", (annotation,))
+    return next(item for item in inner if isinstance(item, type) and issubclass(item, BaseModel))

@@ -1,0 +1,91 @@
+"""The evaluation set: each image's plain centre view, in the order of the index, and how well logits do on it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..storage.dataset import Dataset
+from .losses import hits, kl_divergence
+from .mix import to_images
+from .recipe import centre_views
+from .render import Backend, Renderer, Request
+
+_KEEP_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares in [0, 1] of the evaluation set, and nats.
+
+    Attributes:
+        top1, top5: share whose label is first, or among the first five.
+        kl: mean KL(teacher ‖ model) at temperature 1; None without a teacher.
+    """
+
+    top1: float
+    top5: float
+    kl: float | None
+
+
+class EvaluationSet:
+    """Plain views of a data set.
+
+    Args:
+        data: the ingested evaluation set.
+        size: height and width of the images in pixels.
+        crop: side of the centred square, as a share of the shorter side.
+        batch_size: images in a batch.
+        backend, threads: how they are rendered.
+    """
+
+    def __init__(
+        self, data: Dataset, size: int, crop: float, *, batch_size: int, backend: Backend, threads: int
+    ) -> None:
+        self.data = data
+        self.size = size
+        self.crop = crop
+        self.batch_size = batch_size
+        self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
+        self._kept: list[torch.Tensor] | None = None
+        self.labels = torch.from_numpy(
+            np.concatenate([data.index(shard).label for shard in range(len(data.sizes))]).astype(np.int64)
+        )
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """All images in order: float32 [n, 3, size, size] in [0, 1]. A small set is rendered only once."""
+        if self._kept is not None:
+            yield from map(to_images, self._kept)
+            return
+        kept: list[torch.Tensor] | None = [] if self._bytes() <= _KEEP_BYTES else None
+        for (pixels,) in self._renderer.stream(self._requests()):
+            if kept is not None:
+                kept.append(pixels[0].clone())
+            yield to_images(pixels[0])
+        self._kept = kept
+
+    def logits(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """A model's logits on all of it: float32 [sample, class] on the CPU."""
+        return torch.cat([model(images).float().cpu() for images in self.batches()])
+
+    def accuracy(self, logits: torch.Tensor, teacher: torch.Tensor | None = None) -> Accuracy:
+        """How well logits, float32 [sample, class], do; against a teacher's too where there is one."""
+        return Accuracy(
+            top1=float(hits(logits, self.labels, 1).float().mean()),
+            top5=float(hits(logits, self.labels, 5).float().mean()),
+            kl=None if teacher is None else float(kl_divergence(teacher, logits).mean()),
+        )
+
+    def _bytes(self) -> int:
+        return self.data.samples * self.size**2 * 3
+
+    def _requests(self) -> Iterator[Request]:
+        for shard in range(len(self.data.sizes)):
+            index = self.data.index(shard)
+            images = self.data.images(shard, index)
+            views = centre_views(index.height, index.width, self.crop)
+            for start in range(0, len(index), self.batch_size):
+                rows: npt.NDArray[np.int64] = np.arange(start, min(start + self.batch_size, len(index)))
+                yield Request([images[row] for row in rows], [views.take(rows)])

@@ -1,0 +1,160 @@
+"""Models by name, their weights from local files, and the preprocessing that belongs to them.
+
+Nothing is downloaded, and nothing is unpickled but tensors.
+"""
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ..storage.errors import ModelError
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and what its file says of itself.
+
+    Attributes:
+        state: tensors by name.
+        sha256: of the file.
+        metadata: strings that were saved with it; `classes`, `mean` and `std` as JSON where stillroom wrote it.
+        path: for messages.
+    """
+
+    state: dict[str, torch.Tensor]
+    sha256: str
+    metadata: dict[str, str]
+    path: str
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes it was trained on, if it says so."""
+        return tuple(json.loads(self.metadata["classes"])) if "classes" in self.metadata else None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Mean and standard deviation of each channel, for pixels in [0, 1]."""
+
+    mean: Triple
+    std: Triple
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise images: float32 [n, 3, height, width] in [0, 1]."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        return (images - mean) / std
+
+
+def build_model(name: str, classes: int) -> nn.Module:
+    """A model with fresh weights from torch's ambient generator.
+
+    Args:
+        name: "torchvision:NAME" or "timm:NAME".
+        classes: outputs.
+
+    Raises:
+        ModelError: no such library or model.
+    """
+    library, _, model = name.partition(":")
+    try:
+        if library == "torchvision":
+            built: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes)
+            return built
+        if library == "timm":
+            timm_model: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes)
+            return timm_model
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ModelError(f"model {name!r} cannot be built: {error}") from error
+    raise ModelError(f"model {name!r} names no library; write torchvision:NAME or timm:NAME")
+
+
+def read_weights(path: str) -> Weights:
+    """Tensors from a local file.
+
+    Raises:
+        ModelError: there is no such file, or it holds anything but tensors.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                metadata = dict(opened.metadata() or {})
+        else:
+            state, metadata = torch.load(file, map_location="cpu", weights_only=True), {}
+            state = state.get("state_dict", state)
+    except (SafetensorError, RuntimeError, OSError, EOFError, AttributeError, ValueError) as error:
+        raise ModelError(f"weights {path} cannot be read as tensors alone: {_first(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"weights {path} hold more than tensors, which is never loaded: {_first(error)}") from error
+    return Weights(state, weights_digest(path), metadata, path)
+
+
+def weights_digest(path: str) -> str:
+    """SHA-256 of a file of weights, in hexadecimal."""
+    status = Path(path).stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: str, mtime: int, size: int) -> str:  # noqa: ARG001
+    """Read once for each version of the file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_weights(model: nn.Module, name: str, weights: Weights) -> None:
+    """Put weights into a model.
+
+    Raises:
+        ModelError: they do not fit; names the first tensor that does not.
+    """
+    own = model.state_dict()
+    for key in own.keys() | weights.state.keys():
+        mine, theirs = _shape(own, key), _shape(weights.state, key)
+        if mine != theirs:
+            raise ModelError(f"weights {weights.path} do not fit {name}: {key} is {theirs} there and {mine} in the model")
+    model.load_state_dict(weights.state)
+
+
+def preprocessing_of(
+    model: nn.Module, weights: Weights | None = None, mean: Triple | None = None, std: Triple | None = None
+) -> Preprocessing:
+    """A model's own preprocessing: what the config says, else the weights' file, else timm's, else ImageNet's."""
+    own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
+    if weights is not None:
+        own |= {key: json.loads(weights.metadata[key]) for key in ("mean", "std") if key in weights.metadata}
+    return Preprocessing(
+        mean or _triple(own.get("mean", _IMAGENET[0])),
+        std or _triple(own.get("std", _IMAGENET[1])),
+    )
+
+
+def _triple(values: Any) -> Triple:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _shape(state: dict[str, torch.Tensor], key: str) -> str:
+    return str(list(state[key].shape)) if key in state else "missing"
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

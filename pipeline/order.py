@@ -1,0 +1,124 @@
+"""A student's epoch: which samples come in which global batch, as a pure function of (student seed, epoch).
+
+Data shards are dealt into lanes; in a lane a window of shards is held and its units shuffled; the lanes are merged in
+proportion to their lengths, and the merged sequence is cut into batches. A rank owns whole lanes, so the same global
+batches come in the same order on any number of ranks. Knows counts, and nothing of images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..storage.errors import ConfigError
+from .seeds import PASSES, SHARDS, UNITS, permutation
+
+LANES = 8
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where samples of an epoch are.
+
+    Attributes:
+        shard: int32 [n], data shard.
+        position: int32 [n], place in that shard's order of pairs (see `recipe.draw_partners`), or slot where unpaired.
+        lane: int32 [n].
+    """
+
+    shard: npt.NDArray[np.int32]
+    position: npt.NDArray[np.int32]
+    lane: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Places":
+        return Places(self.shard[mask], self.position[mask], self.lane[mask])
+
+    def slice(self, start: int, stop: int) -> "Places":
+        return Places(self.shard[start:stop], self.position[start:stop], self.lane[start:stop])
+
+
+@dataclass(frozen=True)
+class Order:
+    """How epochs are ordered.
+
+    Args:
+        sizes: number of samples in each data shard.
+        batch_size: samples in a global batch.
+        seed: the student's.
+        paired: keep the halves of mixed pairs together.
+        window: data shards of a lane that are shuffled together.
+
+    Raises:
+        ConfigError: there are fewer samples than one batch takes.
+    """
+
+    sizes: Sequence[int]
+    batch_size: int
+    seed: int
+    paired: bool
+    window: int = 2
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(
+                f"batch_size is {self.batch_size} and there are {sum(self.sizes)} samples; use a smaller batch_size"
+            )
+
+    @property
+    def lanes(self) -> int:
+        return min(LANES, len(self.sizes))
+
+    @property
+    def steps(self) -> int:
+        """Whole global batches in an epoch; the samples left over differ from epoch to epoch."""
+        return sum(self.sizes) // self.batch_size
+
+    def view(self, shard: int, epoch: int, views: int) -> int:
+        """The view of a data shard that an epoch replays: each of them once before any comes again."""
+        cycle, turn = divmod(epoch, views)
+        return int(permutation(views, self.seed, PASSES, cycle, shard)[turn])
+
+    def places(self, epoch: int) -> Places:
+        """All samples of an epoch's batches, in order: batch k is [k · batch_size, (k + 1) · batch_size)."""
+        dealt = permutation(len(self.sizes), self.seed, SHARDS, epoch)
+        pieces = [self._lane(dealt[lane :: self.lanes], lane, epoch) for lane in range(self.lanes)]
+        # Unit j of a lane of n comes at (2j + 1) / 2n of the epoch; ties go to the lower lane.
+        when = np.concatenate([(np.arange(len(shard)) + 0.5) / len(shard) for shard, _ in pieces])
+        lane = np.repeat(np.arange(self.lanes, dtype=np.int32), [len(shard) for shard, _ in pieces])
+        merged = np.lexsort((lane, when))
+        shard = np.concatenate([shard for shard, _ in pieces])[merged]
+        unit = np.concatenate([unit for _, unit in pieces])[merged]
+        return self._samples(shard, unit, lane[merged]).slice(0, self.steps * self.batch_size)
+
+    def _lane(
+        self, shards: npt.NDArray[np.int64], lane: int, epoch: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Units of a lane in order: data shard and number in it."""
+        found = []
+        for group, first in enumerate(range(0, len(shards), self.window)):
+            held = shards[first : first + self.window]
+            counts = [self._units(self.sizes[shard]) for shard in held]
+            shard = np.repeat(held.astype(np.int32), counts)
+            unit = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+            # The group's number leaves room for a million groups in each of the lanes.
+            shuffled = permutation(len(unit), self.seed, UNITS, epoch, lane << 20 | group)
+            found.append((shard[shuffled], unit[shuffled]))
+        return np.concatenate([shard for shard, _ in found]), np.concatenate([unit for _, unit in found])
+
+    def _units(self, size: int) -> int:
+        return -(-size // 2) if self.paired else size
+
+    def _samples(
+        self, shard: npt.NDArray[np.int32], unit: npt.NDArray[np.int32], lane: npt.NDArray[np.int32]
+    ) -> Places:
+        if not self.paired:
+            return Places(shard, unit, lane)
+        sizes = np.asarray(self.sizes, np.int32)[shard]
+        counts = np.minimum(2, sizes - 2 * unit)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        position = np.repeat(2 * unit, counts) + (np.arange(counts.sum()) - first)
+        return Places(np.repeat(shard, counts), position.astype(np.int32), np.repeat(lane, counts))

@@ -1,0 +1,90 @@
+"""From places in an epoch to rows to render: which views a batch needs, and how they are mixed.
+
+Pure index arithmetic over loaded data shards.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .order import Places
+from .recipe import Views
+from .render import Request
+from .shardviews import ShardViews
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The m views that n samples of a batch need: their own, and partners' that are not among them.
+
+    Attributes:
+        shards: the data shards they come from.
+        shard: int64 [m], place in `shards`.
+        slot: int64 [m].
+        own: int64 [n], row of each sample's own view.
+        other: int64 [n], row of the view it is mixed with.
+    """
+
+    shards: Sequence[ShardViews]
+    shard: npt.NDArray[np.int64]
+    slot: npt.NDArray[np.int64]
+    own: npt.NDArray[np.int64]
+    other: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def column(self, of: Callable[[ShardViews], npt.NDArray[_T]]) -> npt.NDArray[_T]:
+        """A column of the data shards, [m, …], for each row."""
+        columns = [of(shard) for shard in self.shards]
+        found = np.empty((len(self), *columns[0].shape[1:]), columns[0].dtype)
+        for number, column in enumerate(columns):
+            rows = self.shard == number
+            found[rows] = column[self.slot[rows]]
+        return found
+
+    def request(self) -> Request:
+        """What the renderer needs to render every row."""
+        images = [self.shards[shard].images[slot] for shard, slot in zip(self.shard, self.slot, strict=True)]
+        coloured = self.shards[0].views.colour is not None
+        views = Views(
+            self.column(lambda shard: shard.views.window),
+            self.column(lambda shard: shard.views.flip),
+            self.column(_colour) if coloured else None,
+        )
+        return Request(images, [views])
+
+
+def plan_rows(places: Places, shards: Mapping[int, ShardViews]) -> Rows:
+    """Rows for some places of an epoch.
+
+    A pair that two batches share is rendered whole for both.
+
+    Args:
+        places: n of them.
+        shards: the loaded data shards, by number; at least those that the places name.
+    """
+    numbers = np.unique(places.shard)
+    held = [shards[int(number)] for number in numbers]
+    shard = np.searchsorted(numbers, places.shard).astype(np.int64)
+    slot = np.empty(len(places), np.int64)
+    partner = np.empty(len(places), np.int64)
+    for number, views in enumerate(held):
+        rows = shard == number
+        slot[rows] = views.order[places.position[rows]]
+        partner[rows] = views.partner[slot[rows]]
+    own_codes, partner_codes = shard << 32 | slot, shard << 32 | partner
+    codes = np.concatenate([own_codes, np.setdiff1d(partner_codes, own_codes)])
+    sorter = np.argsort(codes)
+    other = sorter[np.searchsorted(codes, partner_codes, sorter=sorter)]
+    return Rows(held, codes >> 32, codes & 0xFFFFFFFF, np.arange(len(own_codes)), other)
+
+
+def _colour(shard: ShardViews) -> npt.NDArray[Any]:
+    assert shard.views.colour is not None
+    return shard.views.colour

@@ -1,0 +1,72 @@
+"""The proof that a student sees what its teacher saw: digests of rendered views against those in the cache."""
+
+import numpy as np
+import torch
+
+from ..storage.cache import Cache
+from ..storage.errors import ViewMismatchError
+from ..storage.logits import TeacherLogits
+from .plan import Rows
+from .render import Renderer, digests, renderer_fingerprint
+from .shardviews import expected_digests
+
+
+class Prover:
+    """Compares views with a teacher's digests.
+
+    Digests are of views at the teacher's size. Where the student's views come out at that size, each one is compared;
+    elsewhere a share of the batches is rendered once more for it.
+
+    Args:
+        cache: whose views they are.
+        teacher: whose digests.
+        sizes: at which views are rendered anyway.
+        share: share of the batches to render again where the teacher's size is not among them.
+        again: a renderer at the teacher's size, called for only where it is needed.
+    """
+
+    def __init__(self, cache: Cache, teacher: TeacherLogits, sizes: tuple[int, ...], share: float, again: Renderer | None) -> None:
+        self._cache = cache
+        self._teacher = teacher
+        size = teacher.info.size
+        self._output = sizes.index(size) if size in sizes else None
+        self._every = max(1, round(1 / share)) if share > 0 else 0
+        self._again = again
+
+    def prove(self, batch: int, rows: Rows, rendered: list[torch.Tensor]) -> int:
+        """Compare a batch's views.
+
+        Args:
+            batch: its number in the epoch.
+            rows: what was rendered.
+            rendered: for each size, uint8 [1, m, size, size, 3].
+
+        Returns:
+            How many views were compared.
+
+        Raises:
+            ViewMismatchError: one of them is another; names the sample, both digests and what differs in the renderer.
+        """
+        if self._output is not None:
+            pixels = rendered[self._output][0]
+        elif self._again is not None and self._every and batch % self._every == 0:
+            pixels = self._again.render(rows.request())[0][0]
+        else:
+            return 0
+        found, expected = digests(pixels), rows.column(expected_digests)
+        wrong = np.flatnonzero(found != expected)
+        if len(wrong):
+            row = int(wrong[0])
+            raise self._mismatch(rows, row, int(found[row]), int(expected[row]))
+        return len(found)
+
+    def _mismatch(self, rows: Rows, row: int, found: int, expected: int) -> ViewMismatchError:
+        shard, slot = rows.shards[rows.shard[row]], int(rows.slot[row])
+        there = self._cache.info.views["renderer"]
+        here = renderer_fingerprint(there["backend"])
+        differs = [f"{key} is {here.get(key)} here, {there[key]} there" for key in there if here.get(key) != there[key]]
+        return ViewMismatchError(
+            f"view {shard.view} of sample {shard.index.key[slot]!r} (data shard {shard.shard}, slot {slot}) is not what "
+            f"teacher {self._teacher.name} saw: digest {found:04x} here, {expected:04x} in the cache; "
+            + ("; ".join(differs) or "`stillroom verify` shows whether the cache or this machine is at fault")
+        )

@@ -1,0 +1,190 @@
+"""The renderer: from encoded images and drawn parameters to pixels, by one DALI graph for teacher and student.
+
+decode whole → for each view: slice → resize → flip → colour. Parameters come in as per-sample CPU arguments; DALI's own
+random operators are not used. Knows nothing of seeds or labels.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import nvidia.dali.fn as fn
+import nvidia.dali.types as types
+import torch
+import xxhash
+from nvidia.dali import Pipeline
+
+from ..storage.errors import DataError, StillroomError
+from .recipe import Views
+
+Backend = Literal["dali-cpu", "dali-gpu"]
+GRAPH = 1
+"""Version of the graph below; any change that may change a pixel raises it."""
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch to render.
+
+    Attributes:
+        images: n encoded images, each uint8 [bytes].
+        views: the parameters of one or more views of all of them.
+    """
+
+    images: Sequence[npt.NDArray[np.uint8]]
+    views: Sequence[Views]
+
+
+def default_backend() -> Backend:
+    """`dali-gpu` where there is a GPU, else `dali-cpu`."""
+    return "dali-gpu" if torch.cuda.is_available() else "dali-cpu"
+
+
+def renderer_fingerprint(backend: Backend) -> dict[str, Any]:
+    """What the pixels depend on besides data and recipe."""
+    packages = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")
+    return {"backend": backend, "graph": GRAPH, **{name: metadata.version(name) for name in packages}}
+
+
+def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:
+    """Digest of each view: the low 16 bits of xxh3-64 of its bytes.
+
+    Args:
+        pixels: uint8 [n, height, width, 3], contiguous.
+
+    Returns:
+        uint16 [n].
+    """
+    rows = pixels.cpu().numpy()
+    return np.array([xxhash.xxh3_64_intdigest(row) & 0xFFFF for row in rows], np.uint16)
+
+
+class Renderer:
+    """Renders batches of up to `batch` images.
+
+    Args:
+        sizes: height and width in pixels of the views, one or more; each view comes out at each size.
+        batch: images in a batch at most.
+        views: views of each image.
+        colour: whether the views change colours.
+        backend: where decoding and rendering run.
+        threads: CPU threads.
+        device: number of the GPU.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        batch: int,
+        *,
+        views: int = 1,
+        colour: bool = False,
+        backend: Backend = "dali-cpu",
+        threads: int = 2,
+        device: int = 0,
+    ) -> None:
+        if backend == "dali-gpu" and not torch.cuda.is_available():
+            raise StillroomError("backend dali-gpu needs an NVIDIA GPU and there is none; use dali-cpu")
+        self.sizes = tuple(sizes)
+        self.views = views
+        self.colour = colour
+        self._requests: Iterator[Request] = iter(())
+        self._broken = False
+        # With the dynamic executor outputs stay valid for as long as they are referenced, so nothing is copied.
+        self._pipeline = Pipeline(
+            batch_size=batch,
+            num_threads=threads,
+            device_id=device if backend == "dali-gpu" else None,
+            prefetch_queue_depth=_AHEAD,
+            exec_dynamic=True,
+        )
+        with self._pipeline:
+            self._pipeline.set_outputs(*self._graph("mixed" if backend == "dali-gpu" else "cpu"))
+        self._pipeline.build()
+
+    def render(self, request: Request) -> list[torch.Tensor]:
+        """One batch; see `stream`."""
+        (pixels,) = self.stream([request])
+        return pixels
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[list[torch.Tensor]]:
+        """Render batches in order, a few ahead of what is asked for.
+
+        Yields:
+            For each size, uint8 [views, n, size, size, 3] on the backend's device.
+
+        Raises:
+            DataError: an image cannot be decoded; the renderer cannot be used again.
+        """
+        assert not self._broken
+        self._requests = iter(requests)
+        try:
+            while (outputs := self._run()) is not None:
+                branches = [torch.from_dlpack(output.as_tensor()) for output in outputs]
+                yield [
+                    torch.stack(branches[first :: len(self.sizes)]) if self.views > 1 else branches[first][None]
+                    for first in range(len(self.sizes))
+                ]
+        finally:
+            # Whoever stops early leaves batches in DALI's queue, which the next stream must not get.
+            self._requests = iter(())
+            while not self._broken and self._run() is not None:
+                pass
+            self._pipeline.reset()
+
+    def _run(self) -> Any:
+        """Outputs of the next batch, or None after the last."""
+        try:
+            return self._pipeline.run()
+        except StopIteration:
+            return None
+        except RuntimeError as error:
+            self._broken = True
+            raise DataError(f"DALI could not render a batch: {_cause(error)}") from error
+
+    def _next(self) -> list[Any]:
+        request = next(self._requests)
+        assert len(request.views) == self.views
+        fed: list[Any] = [list(request.images)]
+        for views in request.views:
+            fed += [views.window, views.flip]
+            if self.colour:
+                assert views.colour is not None
+                fed.append(views.colour)
+        return fed
+
+    def _graph(self, device: str) -> list[Any]:
+        inputs = [types.UINT8, *([types.INT32, types.INT32, *([types.FLOAT] if self.colour else [])] * self.views)]
+        dims = [1, *([1, 0, *([1] if self.colour else [])] * self.views)]
+        fed = fn.external_source(source=self._next, num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True)
+        # `hw_decoder_load` 0: two engines that round differently would share a batch by its composition.
+        image = fn.decoders.image(
+            fed[0], device=device, output_type=types.RGB, hw_decoder_load=0.0, jpeg_fancy_upsampling=True
+        )
+        step = 3 if self.colour else 2
+        outputs = []
+        for first in range(1, len(fed), step):
+            window, flip = fed[first], fed[first + 1]
+            cut = fn.slice(image, window[0:2], window[2:4], axes=(0, 1))
+            for size in self.sizes:
+                view = fn.resize(cut, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=False)
+                view = fn.flip(view, horizontal=flip)
+                if self.colour:
+                    twist = fed[first + 2]
+                    view = fn.color_twist(
+                        view, brightness=twist[0], contrast=twist[1], saturation=twist[2], hue=twist[3]
+                    )
+                outputs.append(view)
+        return outputs
+
+
+def _cause(error: BaseException) -> str:
+    """DALI's own reason, without its traceback of the graph."""
+    text = str(error)
+    reason = text.partition("encountered:")[2] or text
+    lines = [line.strip() for line in reason.splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("C++ context", "Current pipeline")))

@@ -1,0 +1,164 @@
+"""The sections of a configuration: names, types, ranges and defaults. Plain data; reading a file is `config`'s work."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .recipe import Recipe
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Run(Section):
+    """Where a run lives."""
+
+    name: Name = "run"
+    dir: str = Field(description="folder or URL into which everything else defaults")
+
+
+class Data(Section):
+    """The images."""
+
+    train: str = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
+    eval: str | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
+    samples_per_shard: int = Field(1000, ge=2, description="images in a data shard that ingest writes")
+    max_pixels: int = Field(100_000_000, ge=1, description="an image whose header claims more is rejected undecoded")
+    max_rejected: Share = Field(0.01, description="ingest stops where a larger share of the images is rejected")
+    eval_crop: float = Field(0.875, gt=0.0, le=1.0, description="centred square cut for evaluation, of the shorter side")
+    classes: tuple[str, ...] | None = Field(None, description="names in label order; for tars, and for eval with them")
+    dir: str | None = Field(None, description="ingested training data; default <run.dir>/data")
+    eval_dir: str | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
+
+
+class Views(Section):
+    """The recipe, and how many views of each sample there are."""
+
+    count: int = Field(30, ge=1, description="views of each sample")
+    seed: Uint64 = Field(0, description="root seed of all views")
+    views_per_block: int = Field(10, ge=1, description="views in one task and one Zarr shard")
+    area: tuple[float, float] = Field((0.05, 1.0), description="share of the image's area that a crop covers")
+    aspect: tuple[float, float] = Field((0.75, 1.333333), description="width over height of a crop, log-uniform")
+    flip: bool = Field(True, description="mirror half of the views")
+    mixup: bool = Field(True, description="true: function matching; false: consistent teaching")
+    brightness: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    contrast: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    saturation: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    hue: float = Field(0.0, ge=0.0, le=0.5, description="turn of the colour circle, uniform in [−x, x]")
+
+    @field_validator("area")
+    @classmethod
+    def _area(cls, value: tuple[float, float]) -> tuple[float, float]:
+        for place, area in enumerate(value):
+            if not 0.0 < area <= 1.0:
+                raise ValueError(f"views.area[{place}] is {area}; areas are fractions in (0, 1]")
+        return _ordered("views.area", value)
+
+    @field_validator("aspect")
+    @classmethod
+    def _aspect(cls, value: tuple[float, float]) -> tuple[float, float]:
+        for place, aspect in enumerate(value):
+            if not 0.01 <= aspect <= 100.0:
+                raise ValueError(f"views.aspect[{place}] is {aspect}; aspects are width / height in [0.01, 100]")
+        return _ordered("views.aspect", value)
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Self:
+        if self.count % self.views_per_block:
+            below = self.count - self.count % self.views_per_block
+            raise ValueError(
+                f"views.count is {self.count}, not a multiple of views.views_per_block ({self.views_per_block}); "
+                f"use {f'{below} or ' if below else ''}{below + self.views_per_block} views, "
+                "or another views_per_block"
+            )
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(**{name: getattr(self, name) for name in Recipe.__dataclass_fields__})
+
+
+class Render(Section):
+    """How views are rendered; nothing here changes a pixel except the backend."""
+
+    backend: Literal["auto", "dali-cpu", "dali-gpu"] = Field("auto", description="auto: the GPU where there is one")
+    threads: int = Field(0, ge=0, description="CPU threads of DALI; 0 for one per core")
+    memory_mb: int = Field(1024, ge=16, description="rendered views that the teacher stage holds at once, at most")
+
+
+class Teacher(Section):
+    """A model whose logits are cached."""
+
+    name: Name
+    model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
+    weights: str = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
+    size: int = Field(224, ge=1, description="height and width in pixels of its views")
+    batch_size: int = Field(64, ge=1)
+    precision: Precision = "float32"
+    mean: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
+    std: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
+
+
+class CacheSection(Section):
+    """How logits are kept."""
+
+    codec: str = "float16"
+    canaries: int = Field(16, ge=0, description="views that are kept whole")
+    dir: str | None = Field(None, description="default <run.dir>/cache")
+
+
+class Verify(Section):
+    """How much `stillroom verify` does again."""
+
+    share: Share = Field(0.01, description="share of the cached views that are rendered and classified again")
+    seed: Uint64 = Field(0, description="chooses which")
+    max_kl: float | None = Field(
+        None, gt=0.0, description="nats that the teacher may differ from the cache in a view; default by precision"
+    )
+
+
+class Student(Section):
+    """A model that learns from the cache, from a teacher in the loop, or from labels."""
+
+    name: Name = "student"
+    target: Literal["cache", "online", "labels"] = "cache"
+    teacher: str | None = Field(None, description="name of the teacher to learn from; default: the first")
+    design: Literal["consistent"] = Field("consistent", description="student and teacher see the same view")
+    model: str = Field("torchvision:resnet18", description='"torchvision:NAME" or "timm:NAME"')
+    size: int = Field(224, ge=1, description="height and width in pixels of its views")
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=1)
+    temperature: float = Field(1.0, gt=0.0)
+    optimizer: Literal["adamw"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(1e-4, ge=0.0, description="decoupled; on kernels only")
+    warmup_steps: int | None = Field(None, ge=0, description="default: a twentieth of all steps, 1500 at most")
+    clip: float = Field(1.0, gt=0.0, description="global norm of the gradient at most")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPUs that have it")
+    seed: Uint64 = Field(0, description="of the first weights and of the order of samples")
+    lane_window: int = Field(2, ge=1, description="data shards of a lane that are held and shuffled together")
+    proof_share: Share = Field(
+        1.0 / 32, description="share of the batches proved where the student's size is not the teacher's; else all are"
+    )
+    eval_epochs: int = Field(1, ge=1, description="epochs between evaluations")
+    checkpoint_minutes: float = Field(10.0, ge=0.0, description="between checkpoints; 0 for one after each step")
+    dir: str | None = Field(None, description="default <run.dir>/students/<name>")
+
+
+def _ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"{name} is {list(value)}; give the smaller bound first")
+    return value
+
+
+def as_list(value: Any) -> Any:
+    """A single table where several are allowed, `[student]` for `[[student]]`."""
+    return [value] if isinstance(value, dict) else value

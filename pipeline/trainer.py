@@ -1,0 +1,131 @@
+"""One student's training steps: images in, loss down. Knows nothing of files, epochs or where targets come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .losses import kl_divergence, mixed_cross_entropy
+from .models import Preprocessing
+from .optim import build_optimizer, default_warmup, rate_at
+from .replay import Batch
+from .settings import Student
+
+Target = Callable[[Batch, torch.Tensor], torch.Tensor]
+"""From a batch and the student's logits, float32 [n, class] on its device, to losses: float32 [n]."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did: mean loss in nats, global norm of the gradient before clipping, learning rate."""
+
+    loss: float
+    gradient: float
+    rate: float
+
+
+@dataclass
+class Trainer:
+    """A student and its optimiser.
+
+    Args:
+        model: on its device.
+        preprocessing: its own.
+        settings: of the config.
+        steps: optimiser steps in all.
+        target: what it learns from.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    settings: Student
+    steps: int
+    target: Target
+    step: int = 0
+    optimizer: torch.optim.Optimizer = field(init=False)
+    warmup: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        self.optimizer = build_optimizer(self.model, self.settings.learning_rate, self.settings.weight_decay)
+        stated = self.settings.warmup_steps
+        self.warmup = default_warmup(self.steps) if stated is None else stated
+        wanted = self.settings.precision
+        self._bfloat16 = wanted == "bfloat16" or (
+            wanted == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+
+    def train(self, batch: Batch) -> Step:
+        """One optimiser step on one batch."""
+        self.model.train()
+        rate = self.settings.learning_rate * rate_at(self.step, self.steps, self.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.target(batch, self._forward(batch.images)).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradient = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.step += 1
+        return Step(float(loss.detach()), float(gradient), rate)
+
+    @torch.inference_mode()
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits in evaluation mode: float32 [n, class]."""
+        self.model.eval()
+        return self._forward(images)
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs to go on exactly: tensors and plain numbers."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.step = int(state["step"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["generator"])
+        if state["cuda_generator"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_generator"])
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = self.preprocessing(images.to(self.device, non_blocking=True))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            logits: torch.Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+
+def from_cache(temperature: float) -> Target:
+    """Learn from the logits that came with the views."""
+
+    def target(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        assert batch.logits is not None
+        return kl_divergence(batch.logits.to(logits.device), logits, temperature)
+
+    return target
+
+
+def from_teacher(teacher: Callable[[torch.Tensor], torch.Tensor], temperature: float) -> Target:
+    """Learn from a teacher in the loop, which sees the same views, at its own size."""
+
+    def target(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        images = batch.images if batch.other_images is None else batch.other_images
+        return kl_divergence(teacher(images).to(logits.device), logits, temperature)
+
+    return target
+
+
+def from_labels(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+    """Learn from the labels, mixed as the images are."""
+    device = logits.device
+    return mixed_cross_entropy(
+        logits, batch.labels.to(device), batch.partner_labels.to(device), batch.shares.to(device)
+    )

@@ -1,0 +1,209 @@
+"""The command line: reads a config, chooses an executor, runs stages, says what came of it.
+
+Exit status: 0 done, 1 failed, 2 wrong usage or config.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ..pipeline.config import Config, load_config
+from ..storage.errors import MissingObjectError, StillroomError
+from .dask import Dask
+from .executors import Executor, InProcess, Summary, execute
+from .progress import duration, make_progress
+from .registry import STAGES, stage_named
+from .stage import Stage
+from .status import status_of
+
+app = App(
+    name="stillroom",
+    help="Knowledge distillation from a cached teacher: run the teacher once, replay the identical views for ever.",
+    result_action="return_value",
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """What every command takes.
+
+    Attributes:
+        set: a setting of the config to change, as table.key=value; may be given several times.
+        dry_run: print the tasks that are left, and write nothing.
+        dask: run tasks on Dask: "local" for worker processes here, or the address of a scheduler.
+        workers: worker processes, with --dask local.
+    """
+
+    set: Annotated[tuple[str, ...], Parameter(name="--set", negative="", allow_leading_hyphen=False)] = ()
+    dry_run: Annotated[bool, Parameter(negative="")] = False
+    dask: str | None = None
+    workers: int = 2
+
+    def executor(self) -> Executor:
+        return InProcess() if self.dask is None else Dask(self.dask, self.workers)
+
+
+_NONE = Options()
+
+
+@app.command
+def ingest(config: str, options: Options = _NONE) -> int:
+    """Images into data shards: a folder of class folders, or WebDataset tars."""
+    return _run_stages(config, options, ["ingest"])
+
+
+@app.command
+def seeds(config: str, options: Options = _NONE) -> int:
+    """Create the cache, with one seed for each sample."""
+    return _run_stages(config, options, ["seeds"])
+
+
+@app.command
+def teacher(config: str, options: Options = _NONE) -> int:
+    """Run the teacher once over every view, and keep its logits."""
+    return _run_stages(config, options, ["teacher"])
+
+
+@app.command
+def verify(config: str, options: Options = _NONE, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> int:
+    """Check what is on disk, and make a share of it again."""
+    return _run_stages(config, options, ["verify"], again=True, as_json=as_json)
+
+
+@app.command
+def student(config: str, options: Options = _NONE) -> int:
+    """Train the students."""
+    return _run_stages(config, options, ["student"])
+
+
+@app.command
+def report(config: str, options: Options = _NONE) -> int:
+    """Write the report, one HTML file."""
+    return _run_stages(config, options, ["report"], again=True)
+
+
+@app.command
+def run(config: str, options: Options = _NONE) -> int:
+    """All stages in order; what is done is not done again."""
+    return _run_stages(config, options, [stage.name for stage in STAGES])
+
+
+@app.command
+def status(
+    config: str,
+    *,
+    set: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),  # noqa: A002
+    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> int:
+    """What is done, and what is left."""
+    found = status_of(load_config(config, set))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for line in found["stages"]:
+            print(f"{line['stage']:8} {line['text']}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `stillroom` command."""
+    # A closed pipe (`stillroom … | head`) ends us quietly, as it ends other commands.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.environ["WDS_SECURE"] = "1"
+    sys.exit(_guarded(arguments))
+
+
+def _guarded(arguments: Sequence[str] | None) -> int:
+    try:
+        outcome: Any = app(arguments, exit_on_error=False, print_error=False)
+        return int(outcome or 0)
+    except CycloptsError as error:
+        print(f"stillroom: {error}", file=sys.stderr)
+        return 2
+    except StillroomError as error:
+        for line in str(error).splitlines():
+            print(f"stillroom: {line}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"stillroom: {error.strerror or error}{where}; what was finished is kept, run again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stillroom: interrupted; what was finished is kept, run again to go on", file=sys.stderr)
+        return 130
+
+
+def _run_stages(
+    path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False
+) -> int:
+    config = load_config(path, options.set)
+    stages = [stage_named(name) for name in names]
+    if options.dry_run:
+        for stage in stages:
+            _print_tasks(stage, config, again=again)
+        return 0
+    outcome = 0
+    with closing(options.executor()) as executor, make_progress() as progress:
+        for stage in stages:
+            summary = execute(stage, config, executor, progress, again=again)
+            concluded = stage.conclude(config, summary.results) if stage.conclude and summary.ran else None
+            if as_json:
+                print(json.dumps(concluded, indent=1))
+            else:
+                print(f"{stage.name:8} {_sentence(stage, summary)}", flush=True)
+                for line in _details(summary, concluded):
+                    print(f"         {line}", flush=True)
+            if concluded is not None and not concluded["ok"]:
+                for failure in concluded["failures"][:20]:
+                    print(f"stillroom: {failure['check']}: {failure['where']}: {failure['message']}", file=sys.stderr)
+                outcome = 1
+                break
+    return outcome
+
+
+def _print_tasks(stage: Stage, config: Config, *, again: bool) -> None:
+    try:
+        check = stage.done(config)
+        left = [task for task in stage.tasks(config) if again or not check(task)]
+    except MissingObjectError as error:
+        print(f"{stage.name}: tasks are known after the stages before it ({error})")
+        return
+    for task in left:
+        print(f"{stage.name}: {task.name} ({task.units} {stage.unit})")
+
+
+def _sentence(stage: Stage, summary: Summary) -> str:
+    if not summary.ran:
+        return "up to date" if summary.skipped else "nothing to do"
+    rate = f", {summary.units / summary.seconds:,.0f}/s" if summary.seconds else ""
+    return f"{summary.units:,} {stage.unit} in {duration(summary.seconds)}{rate}"
+
+
+def _details(summary: Summary, concluded: Any) -> list[str]:
+    """What is worth a line of its own beside the sentence."""
+    if concluded is not None:
+        lines = [
+            f"{name}: {check['checked']:,} checked, {check['failed']} failed"
+            + (f", KL to cache mean {check['kl_mean']:.2g}, max {check['kl_max']:.2g} nats" if "kl_mean" in check else "")
+            for name, check in concluded["checks"].items()
+        ]
+        return [*lines, *concluded["skipped"]]
+    shown = ("accepted", "rejected", "samples", "top1", "top5", "kl", "path")
+    lines = []
+    for name, result in summary.results.items():
+        figures = [f"{key} {_figure(result[key])}" for key in shown if key in result]
+        if figures and summary.stage in ("ingest", "student", "report") or name.endswith("evaluation"):
+            lines.append(f"{name}: {', '.join(figures)}")
+    return lines[:20]
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,236 @@
+"""Ingest: from a user's images to data shards, their indexes and a description of the whole.
+
+One task per data shard and part ("train", "eval"); then one per part that joins the indexes.
+"""
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..pipeline.accept import Accepted, Rejected, examine
+from ..pipeline.config import Config
+from ..pipeline.seeds import uid_of
+from ..storage.dataset import (
+    DESCRIPTION,
+    REJECTED,
+    Dataset,
+    Description,
+    contents_digest,
+    index_name,
+    ingest_task,
+    shard_name,
+)
+from ..storage.errors import DataError, MissingObjectError
+from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from ..storage.index import ShardIndex
+from ..storage.ledger import Ledger, Record, Written
+from ..storage.shards import Member, scan_tar, tar_bytes
+from ..storage.urls import Place
+from .samples import Sample, Unusable, read_samples
+from .sources import FolderSource, Source, TarSource, open_source
+from .stage import Advance, Stage, Task
+
+_WHOLE = "dataset"
+_REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
+_DECODED_TOGETHER = 64
+
+
+def parts(config: Config) -> tuple[str, ...]:
+    """Parts of the data that the config names."""
+    return ("train", "eval") if config.data.eval is not None else ("train",)
+
+
+def place_of(config: Config, part: str) -> Place:
+    """Where a part is ingested to."""
+    return config.data_place if part == "train" else config.eval_place
+
+
+def tasks(config: Config) -> Sequence[Task]:
+    """Data shards of each part, then the description of each."""
+    found = []
+    for part in parts(config):
+        description = _description(config, part)
+        sizes = description.sizes if description is not None else _planned(open_source(config, part))
+        found += [Task(f"{part}/{ingest_task(shard)}", 0, max(1, size)) for shard, size in enumerate(sizes)]
+    return [*found, *(Task(f"{part}/{_WHOLE}", wave, 0) for wave, part in enumerate(parts(config), 1))]
+
+
+def done(config: Config) -> Callable[[Task], bool]:
+    """Whether a task's record is there.
+
+    Raises:
+        FingerprintError: its data was ingested from elsewhere or by other settings.
+    """
+    described = {part: _description(config, part) for part in parts(config)}
+    for part, description in described.items():
+        if description is not None:
+            _refuse_other_source(place_of(config, part), description.ingest, _made_from(config, part))
+
+    def check(task: Task) -> bool:
+        part, _, name = task.name.partition("/")
+        record = Ledger(place_of(config, part)).get(name)
+        if record is not None and described[part] is None:
+            wanted = _made_from(config, part, open_source(config, part))
+            _refuse_other_source(place_of(config, part), record.facts["made_from"], wanted)
+        return record is not None
+
+    return check
+
+
+def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
+    """Do one task."""
+    part, _, name = task.name.partition("/")
+    source = open_source(config, part)
+    if name == _WHOLE:
+        return _describe(config, part, source)
+    return _ingest_shard(config, part, source, int(name.rpartition("/")[2]), advance)
+
+
+def _planned(source: Source) -> list[int]:
+    """Samples of each data shard as far as they are known before reading."""
+    return [len(shard) for shard in source.shards] if isinstance(source, FolderSource) else [0] * len(source.urls)
+
+
+def _made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
+    stated: dict[str, Any] = {
+        f"data.{part}": config.data.train if part == "train" else config.data.eval,
+        "data.samples_per_shard": config.data.samples_per_shard,
+        "data.max_pixels": config.data.max_pixels,
+        "data.classes": list(config.data.classes) if config.data.classes else None,
+    }
+    return stated if source is None else {**stated, "listing": source.listing}
+
+
+def _refuse_other_source(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
+    refuse_difference(f"data {place}", stored, wanted, _REMEDY)
+
+
+def _description(config: Config, part: str) -> Description | None:
+    try:
+        return Dataset(place_of(config, part)).description
+    except MissingObjectError:
+        return None
+
+
+def _ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
+    """Read, judge, and write a data shard of what is accepted; existing tars are only indexed."""
+    place, store = place_of(config, part), isinstance(source, FolderSource)
+    kept: list[tuple[Sample, Accepted]] = []
+    rejected: list[dict[str, str]] = []
+    for batch in _batches(read_samples(source, shard)):
+        verdicts = iter(examine([item.image for item in batch if isinstance(item, Sample)], config.data.max_pixels))
+        for item in batch:
+            verdict = next(verdicts) if isinstance(item, Sample) else item.verdict
+            if isinstance(verdict, Rejected):
+                rejected.append({"key": item.key, "reason": verdict.reason})
+            elif isinstance(item, Sample):
+                kept.append((item if store else item.without_image(), verdict))
+        advance(len(batch))
+    written = {}
+    if store:
+        data = tar_bytes((sample.key, sample.files()) for sample, _ in kept)
+        kept = [(sample.at(member), verdict) for (sample, verdict), member in zip(kept, _images(data), strict=True)]
+        written[shard_name(shard)] = _write(place, shard_name(shard), data)
+    written[index_name(shard)] = _write(place, index_name(shard), _index(kept).to_parquet())
+    facts = {"accepted": len(kept), "rejected": rejected, "made_from": _made_from(config, part, source)}
+    ledger = Ledger(place)
+    ledger.put(Record(ingest_task(shard), fingerprint_digest(facts["made_from"]), written, facts))
+    return {"accepted": len(kept), "rejected": len(rejected)}
+
+
+def _batches(items: Iterator[Sample | Unusable]) -> Iterator[list[Sample | Unusable]]:
+    while batch := list(itertools.islice(items, _DECODED_TOGETHER)):
+        yield batch
+
+
+def _images(tar: bytes) -> Iterator[Member]:
+    """Where the images lie in a tar that we wrote."""
+    for sample in scan_tar(io.BytesIO(tar), "the new tar"):
+        yield next(member for extension, member in sample.members.items() if extension != "cls")
+
+
+def _index(kept: Sequence[tuple[Sample, Accepted]]) -> ShardIndex:
+    samples = [sample for sample, _ in kept]
+    return ShardIndex(
+        uid=np.array([uid_of(sample.key) for sample in samples], np.uint64),
+        key=tuple(sample.key for sample in samples),
+        label=np.array([sample.label for sample in samples], np.int32),
+        offset=np.array([sample.member.offset for sample in samples], np.int64),
+        size=np.array([sample.member.size for sample in samples], np.int64),
+        height=np.array([verdict.height for _, verdict in kept], np.int32),
+        width=np.array([verdict.width for _, verdict in kept], np.int32),
+        digest=np.array([sample.digest for sample in samples], np.uint64),
+    )
+
+
+def _write(place: Place, name: str, data: bytes) -> Written:
+    place.write(name, data)
+    return Written.of(data)
+
+
+def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
+    """Join a part's indexes, and refuse it where they do not make a data set."""
+    place = place_of(config, part)
+    ledger = Ledger(place)
+    records = [ledger.get(ingest_task(number)) for number in range(len(_planned(source)))]
+    rejected = [item for record in records if record is not None for item in record.facts["rejected"]]
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
+    written = {REJECTED: _write(place, REJECTED, lines.encode())}
+    indexes = {
+        number: ShardIndex.from_parquet(place.read(index_name(number)), f"{place}/{index_name(number)}")
+        for number, record in enumerate(records)
+        if record is not None and record.facts["accepted"]
+    }
+    accepted = sum(len(index) for index in indexes.values())
+    if len(rejected) > config.data.max_rejected * (len(rejected) + accepted) or not accepted:
+        raise DataError(
+            f"{len(rejected)} of {len(rejected) + accepted} images of data.{part} were rejected, more than "
+            f"data.max_rejected ({config.data.max_rejected:.2%}) allows; {place}/{REJECTED} says why"
+        )
+    _refuse_same_uids(indexes)
+    classes = _classes(config, part, source, indexes)
+    stated = Description(
+        classes=classes,
+        shards=tuple(source.urls[n] if isinstance(source, TarSource) else shard_name(n) for n in indexes),
+        sizes=tuple(len(index) for index in indexes.values()),
+        numbers=tuple(indexes),
+        rejected=len(rejected),
+        digest=contents_digest(list(indexes.values()), classes),
+        ingest=_made_from(config, part),
+    )
+    written[DESCRIPTION] = _write(place, DESCRIPTION, stated.to_json())
+    ledger.put(Record(_WHOLE, fingerprint_digest(stated.ingest), written))
+    return {"samples": accepted, "rejected": len(rejected), "classes": len(classes)}
+
+
+def _refuse_same_uids(indexes: Mapping[int, ShardIndex]) -> None:
+    uids = np.concatenate([index.uid for index in indexes.values()])
+    order = np.argsort(uids, kind="stable")
+    same = np.flatnonzero(uids[order][1:] == uids[order][:-1])
+    if len(same):
+        places = [(number, key) for number, index in indexes.items() for key in index.key]
+        (first, key), (second, other) = places[order[same[0]]], places[order[same[0] + 1]]
+        what = "one key" if key == other else "keys of one uid"
+        raise DataError(
+            f"samples {key!r} in data shard {first} and {other!r} in data shard {second} have {what}; rename one"
+        )
+
+
+def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, ShardIndex]) -> tuple[str, ...]:
+    """Names in label order: the source's, else the training data's, else the labels themselves."""
+    highest = max(int(index.label.max()) for index in indexes.values())
+    names = source.classes
+    if names is None:
+        names = Dataset(config.data_place).classes if part == "eval" else tuple(str(n) for n in range(highest + 1))
+    if highest >= len(names):
+        raise DataError(f"data.{part} has label {highest}; there are {len(names)} classes, labels start at 0")
+    if len(names) < 2:
+        raise DataError(f"data.{part} has one class; there must be two or more")
+    return names
+
+
+STAGE = Stage("ingest", "images", tasks, done, run)

@@ -1,0 +1,16 @@
+"""What this machine has, where the config leaves it open."""
+
+import os
+
+from ..pipeline.config import Config
+from ..pipeline.render import Backend, default_backend
+
+
+def backend_of(config: Config) -> Backend:
+    """The backend that a run renders with."""
+    return default_backend() if config.render.backend == "auto" else config.render.backend
+
+
+def threads_of(config: Config) -> int:
+    """CPU threads for rendering: as many as this process may use cores, unless the config says."""
+    return config.render.threads or len(os.sched_getaffinity(0))

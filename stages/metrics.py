@@ -1,0 +1,65 @@
+"""A student's figures as it trains: JSON lines for machines, TensorBoard for people."""
+
+import json
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ..storage.errors import MissingObjectError
+from ..storage.urls import Place
+
+METRICS = "metrics.jsonl"
+_FLUSH_SECONDS = 15.0
+
+
+class Metrics:
+    """One student's figures, a line for each event.
+
+    Args:
+        place: the student's.
+        step: where the student goes on; later lines of an interrupted attempt are dropped.
+    """
+
+    def __init__(self, place: Place, step: int) -> None:
+        self._place = place
+        self._lines = [line for line in read_metrics(place) if line["step"] <= step] if step else []
+        folder = place.local("tensorboard")
+        self._board = SummaryWriter(str(folder), purge_step=step) if folder is not None else None  # type: ignore[no-untyped-call]
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+        if self._board is not None:
+            self._board.close()  # type: ignore[no-untyped-call]
+
+    def log(self, event: str, step: int, **figures: float | None) -> None:
+        """Note figures at a step, counted in finished steps."""
+        known = {name: value for name, value in figures.items() if value is not None}
+        self._lines.append({"event": event, "step": step, **known})
+        if self._board is not None:
+            for name, value in known.items():
+                self._board.add_scalar(f"{event}/{name}", value, step)  # type: ignore[no-untyped-call]
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is noted."""
+        text = "".join(json.dumps(line) + "\n" for line in self._lines)
+        self._place.write(METRICS, text.encode())
+        self._flushed = time.monotonic()
+
+
+def read_metrics(place: Place) -> list[dict[str, Any]]:
+    """A student's lines, oldest first; none where it has not begun."""
+    try:
+        text = place.read(METRICS).decode()
+    except MissingObjectError:
+        return []
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,79 @@
+"""Seeds: the cache's group, and one seed for each sample. What a view is, is settled from here on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..pipeline.config import Config
+from ..pipeline.render import renderer_fingerprint
+from ..pipeline.seeds import seeds_of
+from ..storage.cache import Cache, CacheInfo, create_cache
+from ..storage.dataset import Dataset
+from ..storage.fingerprint import Fingerprint
+from ..storage.layout import SEEDS_TASK
+from ..storage.ledger import Ledger
+from .machine import backend_of
+from .stage import Advance, Stage, Task
+
+
+def views_fingerprint(config: Config, data: Dataset) -> Fingerprint:
+    """What the views of a run are made from."""
+    return {
+        "data": data.description.digest,
+        "views": {**config.views.recipe.to_data(), "views_per_block": config.views.views_per_block},
+        "views.seed": str(config.views.seed),
+        "renderer": renderer_fingerprint(backend_of(config)),
+    }
+
+
+def open_cache(config: Config, data: Dataset, *, writing: bool) -> Cache:
+    """The cache of a run.
+
+    Args:
+        config: the run's.
+        data: the training data.
+        writing: whether views are to be added. Whoever only reads may have another version of the renderer, since
+            digests prove each view.
+
+    Raises:
+        MissingObjectError: there is none.
+        FingerprintError: its views were made from something else.
+    """
+    cache = Cache(config.cache_place)
+    cache.refuse_other_views(views_fingerprint(config, data), except_for=() if writing else ("renderer",))
+    return cache
+
+
+def tasks(config: Config) -> Sequence[Task]:
+    """One task for all seeds."""
+    return [Task(SEEDS_TASK, 0, Dataset(config.data_place).samples)]
+
+
+def done(config: Config) -> Callable[[Task], bool]:
+    """Whether there is a cache.
+
+    Raises:
+        FingerprintError: its views were made from something else.
+    """
+    found = Ledger(config.cache_place).get(SEEDS_TASK) is not None
+    if found:
+        open_cache(config, Dataset(config.data_place), writing=False)
+    return lambda _: found
+
+
+def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:  # noqa: ARG001
+    """Create the cache and write the seeds."""
+    data = Dataset(config.data_place)
+    info = CacheInfo(
+        recipe=config.views.recipe.to_data(),
+        root_seed=config.views.seed,
+        views=views_fingerprint(config, data),
+        sizes=data.sizes,
+        views_per_block=config.views.views_per_block,
+    )
+    seeds = (seeds_of(data.index(shard).uid, config.views.seed) for shard in range(len(data.sizes)))
+    create_cache(config.cache_place, info, seeds)
+    advance(data.samples)
+    return {"samples": data.samples}
+
+
+STAGE = Stage("seeds", "samples", tasks, done, run)

@@ -1,0 +1,158 @@
+"""Where images come from: a folder of class folders, or WebDataset tars that stay where they are."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ..pipeline.config import Config
+from ..pipeline.philox import join, philox4x32, split
+from ..pipeline.seeds import SHUFFLE, uid_of
+from ..storage.errors import DataError
+from ..storage.fingerprint import canonical, digest
+from ..storage.shards import expand
+from ..storage.urls import open_place
+
+
+@dataclass(frozen=True)
+class FolderSample:
+    """A file in a class folder."""
+
+    key: str
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder of class folders, its files shuffled and dealt into data shards.
+
+    Attributes:
+        classes: names of the class folders, sorted; or those of the training data.
+        shards: samples of each data shard.
+    """
+
+    classes: tuple[str, ...]
+    shards: tuple[tuple[FolderSample, ...], ...]
+
+    @property
+    def listing(self) -> str:
+        """Digest of which samples there are."""
+        return digest(canonical([[sample.key for sample in shard] for shard in self.shards]))
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """Existing tars: each one is a data shard.
+
+    Attributes:
+        urls: of the tars, in order.
+        classes: names in label order, where the config gives them.
+    """
+
+    urls: tuple[str, ...]
+    classes: tuple[str, ...] | None
+
+    @property
+    def listing(self) -> str:
+        return digest(canonical(list(self.urls)))
+
+
+Source = FolderSource | TarSource
+
+
+def open_source(config: Config, part: str) -> Source:
+    """The source of a part of the data, "train" or "eval".
+
+    Raises:
+        DataError: it does not exist, has no samples, an empty class, a single class, or two samples of one key.
+    """
+    url = config.data.train if part == "train" else config.data.eval
+    assert url is not None
+    classes = config.data.classes
+    if part == "eval" and classes is None and not _is_tar(config.data.train):
+        classes = _folders(config.data.train, "data.train")
+    if _is_tar(url):
+        return _tars(url, f"data.{part}", classes)
+    return _folder(url, f"data.{part}", classes, config.data.samples_per_shard)
+
+
+def _is_tar(url: str) -> bool:
+    return url.startswith("pipe:") or url.rstrip("}").endswith((".tar", ".tgz", ".tar.gz"))
+
+
+def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSource:
+    urls = expand(pattern)
+    for url in urls:
+        if not url.endswith(".tar"):
+            raise DataError(f"{setting}: {url} is compressed; samples are read by offset, so give plain .tar files")
+        folder, _, name = url.rpartition("/")
+        if open_place(folder or ".").size(name) is None:
+            raise DataError(f"{setting}: {url} does not exist")
+    return TarSource(tuple(urls), classes)
+
+
+def _folders(root: str, setting: str) -> tuple[str, ...]:
+    if not Path(root).is_dir():
+        raise DataError(f"{setting} is {root!r}, which is no folder; give a folder of class folders, or .tar files")
+    return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
+
+
+@lru_cache(maxsize=4)
+def _folder(root: str, setting: str, classes: tuple[str, ...] | None, samples_per_shard: int) -> FolderSource:
+    found = _folders(root, setting)
+    known = classes if classes is not None else found
+    if not found:
+        raise DataError(f"{setting} is {root!r}, which holds no class folders; put each class's images into a folder")
+    if len(known) < 2:
+        raise DataError(f"{setting} is {root!r}, which holds one class ({known[0]}); there must be two or more")
+    samples: list[FolderSample] = []
+    for name in found:
+        if name not in known:
+            raise DataError(f"{setting} has a class folder {name!r} that the training data does not have")
+        files = _files(Path(root), name)
+        if not files:
+            raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
+        samples += [FolderSample(key, path, known.index(name)) for key, path in files]
+    _refuse_same_keys(samples)
+    return FolderSource(known, _deal(samples, samples_per_shard))
+
+
+def _files(root: Path, name: str) -> list[tuple[str, Path]]:
+    """Key and path of each file under a class folder; hidden files are passed over."""
+    found = []
+    for folder, folders, files in os.walk(root / name):
+        folders[:] = sorted(item for item in folders if not item.startswith("."))
+        for file in sorted(files):
+            path = Path(folder) / file
+            if not file.startswith(".") and path.is_file():
+                found.append((path.relative_to(root).with_suffix("").as_posix(), path))
+    return found
+
+
+def _refuse_same_keys(samples: Sequence[FolderSample]) -> None:
+    seen: dict[int, FolderSample] = {}
+    for sample in samples:
+        try:
+            uid = uid_of(sample.key)
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name of {os.fsencode(sample.path)!r} is not UTF-8; rename the file") from error
+        other = seen.setdefault(uid, sample)
+        if other is not sample:
+            what = "key" if other.key == sample.key else "uid"
+            raise DataError(f"{other.path} and {sample.path} have one {what} ({sample.key}); rename one of them")
+
+
+def _deal(samples: Sequence[FolderSample], per_shard: int) -> tuple[tuple[FolderSample, ...], ...]:
+    """Samples in an order that depends on their keys alone, cut into data shards of nearly equal size."""
+    uids = np.array([uid_of(sample.key) for sample in samples], np.uint64)
+    low, high, _, _ = philox4x32((*split(uids), 0, SHUFFLE), (0, 0))
+    order = np.argsort(join(low, high), kind="stable")
+    count = -(-len(samples) // per_shard)
+    bounds = [shard * len(samples) // count for shard in range(count + 1)]
+    return tuple(
+        tuple(samples[place] for place in order[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)
+    )

@@ -1,0 +1,47 @@
+"""What a stage is: three functions over a config. An executor runs the tasks of any stage; no stage knows which."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..pipeline.config import Config
+
+Advance = Callable[[int], None]
+"""Called by a running task with how many units it has just finished."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work, all or nothing.
+
+    Attributes:
+        name: unique in its stage.
+        wave: all tasks of a wave may run side by side; a wave starts when the one before is done.
+        units: how much work it is, in the stage's unit.
+    """
+
+    name: str
+    wave: int = 0
+    units: int = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named stage.
+
+    Attributes:
+        name: the command's.
+        unit: what its work is counted in, in the plural.
+        tasks: which tasks there are, in order. Reads what earlier stages wrote.
+        done: opens what is there, once, and returns whether a task's results are among it; refuses results that were
+            made from other inputs.
+        run: do one task; returns figures for people.
+        conclude: joins what the tasks returned, by name, where that is more than figures.
+    """
+
+    name: str
+    unit: str
+    tasks: Callable[[Config], Sequence[Task]]
+    done: Callable[[Config], Callable[[Task], bool]]
+    run: Callable[[Config, Task, Advance], Mapping[str, Any]]
+    conclude: Callable[[Config, Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None

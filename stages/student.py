@@ -1,0 +1,276 @@
+"""Students: trained from the cache, with a teacher in the loop, or on labels; resumed where they stopped.
+
+One task per student. Its weights, its figures and what it was made from are left under its own place.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from ..pipeline.config import Config
+from ..pipeline.evaluation import Accuracy, EvaluationSet
+from ..pipeline.models import build_model, preprocessing_of
+from ..pipeline.render import Backend
+from ..pipeline.replay import ReplayLoader
+from ..pipeline.settings import Student
+from ..pipeline.teach import default_device, load_teacher
+from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.errors import MissingObjectError, ModelError
+from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from ..storage.ledger import Ledger, Record, Written
+from ..storage.urls import Place
+from .machine import backend_of, threads_of
+from .metrics import METRICS, Metrics
+from .seeds import open_cache
+from .stage import Advance, Stage, Task
+
+WEIGHTS = "weights.safetensors"
+CHECKPOINT = "checkpoint.pt"
+RESULT = "result.json"
+TASK = "student"
+_LOG_STEPS = 20
+_NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share"}
+
+
+def tasks(config: Config) -> Sequence[Task]:
+    """One for each student."""
+    samples = Dataset(config.data_place).samples
+    return [
+        Task(student.name, 0, samples // student.batch_size * student.batch_size * student.epochs)
+        for student in config.student
+    ]
+
+
+def done(config: Config) -> Callable[[Task], bool]:
+    """Whether a student is trained.
+
+    Raises:
+        FingerprintError: a student of that name was trained otherwise.
+    """
+
+    def check(task: Task) -> bool:
+        student = _student(config, task)
+        place = config.student_place(student)
+        record = Ledger(place).get(TASK)
+        if record is None:
+            return False
+        cache = open_cache(config, Dataset(config.data_place), writing=False)
+        _refuse_other_student(place, record.facts["made_from"], _fingerprint(config, student, cache))
+        return True
+
+    return check
+
+
+def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
+    """Train one student to the end."""
+    student = _student(config, task)
+    data = Dataset(config.data_place)
+    cache = open_cache(config, data, writing=False)
+    fingerprint = _fingerprint(config, student, cache)
+    place = config.student_place(student)
+    if student.target == "cache":
+        _refuse_gaps(config, student, cache)
+    loader = _loader(config, student, cache, data)
+    trainer = _trainer(config, student, data, loader.steps * student.epochs)
+    _restore(trainer, place, fingerprint)
+    advance(trainer.step * student.batch_size)
+    evaluation = _evaluation(config, student, loader.backend)
+    teacher = _teacher_on_evaluation_set(config, student, cache)
+    started, accuracy = time.perf_counter(), None
+    proved = 0
+    with Metrics(place, trainer.step) as metrics:
+        saved = time.monotonic()
+        while trainer.step < trainer.steps:
+            epoch, first = divmod(trainer.step, loader.steps)
+            for batch in loader.epoch(epoch, first):
+                step = trainer.train(batch)
+                proved += batch.proved
+                advance(len(batch))
+                if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
+                    metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
+                if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
+                    _save(trainer, place, fingerprint)
+                    metrics.flush()
+                    saved = time.monotonic()
+            if evaluation is not None and ((epoch + 1) % student.eval_epochs == 0 or trainer.step == trainer.steps):
+                accuracy = evaluation.accuracy(evaluation.logits(trainer.predict), teacher)
+                metrics.log("eval", trainer.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
+    facts = {
+        "epochs": student.epochs,
+        "steps": trainer.steps,
+        "seconds": round(time.perf_counter() - started, 3),
+        "proved": proved,
+        **_figures(accuracy),
+    }
+    _finish(trainer, place, data.classes, fingerprint, facts)
+    return facts
+
+
+def _student(config: Config, task: Task) -> Student:
+    return next(student for student in config.student if student.name == task.name)
+
+
+def _fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
+    """What a student's weights depend on."""
+    section = config.teacher_of(student)
+    made: dict[str, Any] = {
+        "student": student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+        "views": {key: value for key, value in cache.info.views.items() if key != "renderer"},
+        "views.count": config.views.count,
+    }
+    if student.target == "cache" and section is not None:
+        info = cache.teacher(section.name).info
+        made["teacher"] = {**info.fingerprint, "codec": info.codec}
+    if student.target == "online" and section is not None:
+        made["teacher"] = section.model_dump(mode="json", exclude={"name", "batch_size"})
+    return made
+
+
+def _refuse_other_student(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
+    refuse_difference(
+        f"student {place}", stored, wanted, "go back to the old setting, or give the new student another name"
+    )
+
+
+def _refuse_gaps(config: Config, student: Student, cache: Cache) -> None:
+    section = config.teacher_of(student)
+    assert section is not None
+    teacher = cache.teacher(section.name)
+    missing = teacher.missing(config.views.count) if teacher.views >= config.views.count else []
+    if teacher.views < config.views.count or missing:
+        where = f"; first data shard {missing[0][0]}, block {missing[0][1]}" if missing else ""
+        raise MissingObjectError(
+            f"the cache holds too few views of teacher {section.name!r} for student {student.name!r}: "
+            f"{teacher.views} of {config.views.count} are laid out, {len(missing)} blocks are missing{where}; "
+            "run `stillroom teacher` first"
+        )
+
+
+def _loader(config: Config, student: Student, cache: Cache, data: Dataset) -> ReplayLoader:
+    section = config.teacher_of(student)
+    replayed = student.target == "cache" and section is not None
+    backend: Backend | None = None
+    if config.render.backend != "auto" or not replayed:
+        backend = backend_of(config)
+    return ReplayLoader(
+        cache,
+        data=data,
+        batch_size=student.batch_size,
+        size=student.size,
+        seed=student.seed,
+        teacher=section.name if replayed and section is not None else "",
+        views=config.views.count,
+        also_size=section.size if student.target == "online" and section is not None else None,
+        window=student.lane_window,
+        proof_share=student.proof_share,
+        backend=backend,
+        threads=threads_of(config),
+    )
+
+
+def _trainer(config: Config, student: Student, data: Dataset, steps: int) -> Trainer:
+    torch.manual_seed(student.seed)
+    model = build_model(student.model, len(data.classes))
+    preprocessing = preprocessing_of(model)
+    model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Trainer(model, preprocessing, student, steps, _target(config, student, data))
+
+
+def _target(config: Config, student: Student, data: Dataset) -> Target:
+    if student.target == "cache":
+        return from_cache(student.temperature)
+    if student.target == "labels":
+        return from_labels
+    section = config.teacher_of(student)
+    assert section is not None
+    return from_teacher(load_teacher(section, data.classes), student.temperature)
+
+
+def _evaluation(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
+    if config.data.eval is None:
+        return None
+    return EvaluationSet(
+        Dataset(config.eval_place),
+        student.size,
+        config.data.eval_crop,
+        batch_size=student.batch_size,
+        backend=backend,
+        threads=threads_of(config),
+    )
+
+
+def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -> torch.Tensor | None:
+    section = config.teacher_of(student)
+    if section is None or config.data.eval is None or section.name not in cache.teachers:
+        return None
+    try:
+        return torch.from_numpy(cache.teacher(section.name).evaluation())
+    except MissingObjectError:
+        return None
+
+
+def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> None:
+    sink = io.BytesIO()
+    torch.save({**trainer.state(), "made_from": json.dumps(dict(fingerprint))}, sink)
+    place.write(CHECKPOINT, sink.getbuffer())
+
+
+def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> None:
+    """Go on from the last checkpoint, if there is one.
+
+    Raises:
+        FingerprintError: it is of a student that was trained otherwise.
+        ModelError: it cannot be read.
+    """
+    try:
+        data = place.read(CHECKPOINT)
+    except MissingObjectError:
+        return
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise ModelError(f"{place}/{CHECKPOINT} cannot be read ({error}); delete it to begin again") from error
+    _refuse_other_student(place, json.loads(state["made_from"]), fingerprint)
+    trainer.restore(state)
+
+
+def _finish(
+    trainer: Trainer, place: Place, classes: tuple[str, ...], fingerprint: Fingerprint, facts: Mapping[str, Any]
+) -> None:
+    """Weights with what they need to be used as a teacher, then the record, then no checkpoint any more."""
+    about = {
+        "model": trainer.settings.model,
+        "classes": json.dumps(classes, ensure_ascii=False),
+        "mean": json.dumps(trainer.preprocessing.mean),
+        "std": json.dumps(trainer.preprocessing.std),
+    }
+    state = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
+    objects = {
+        WEIGHTS: safetensors.torch.save(state, about),
+        RESULT: json.dumps({**facts, "made_from": fingerprint}, indent=1).encode() + b"\n",
+    }
+    for name, data in objects.items():
+        place.write(name, data)
+    written = {name: Written.of(data) for name, data in objects.items()}
+    written[METRICS] = Written.of(place.read(METRICS))
+    Ledger(place).put(
+        Record(TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)})
+    )
+    place.delete(CHECKPOINT)
+
+
+def _figures(accuracy: Accuracy | None) -> dict[str, float]:
+    if accuracy is None:
+        return {}
+    found = {"top1": accuracy.top1, "top5": accuracy.top5, "kl": accuracy.kl}
+    return {name: round(value, 6) for name, value in found.items() if value is not None}
+
+
+STAGE = Stage("student", "views", tasks, done, run)

@@ -1,0 +1,209 @@
+"""The teacher's pass: every view is rendered once, classified, and its logits kept for ever.
+
+One task per data shard and block; one that lays out the arrays first, one for the evaluation set.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..pipeline.blocks import BlockMaker, views_at_once
+from ..pipeline.config import Config
+from ..pipeline.evaluation import EvaluationSet
+from ..pipeline.losses import entropy
+from ..pipeline.models import weights_digest
+from ..pipeline.philox import philox4x32, split
+from ..pipeline.render import Renderer, renderer_fingerprint
+from ..pipeline.seeds import CANARIES
+from ..pipeline.settings import Teacher
+from ..pipeline.teach import LoadedTeacher, load_teacher
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.fingerprint import Fingerprint, fingerprint_digest
+from ..storage.layout import Layout, block_task, canary_place, evaluation_task, layout_task, teacher_folder
+from ..storage.logits import TeacherInfo, TeacherWriter, refuse_other_teacher
+from .machine import backend_of, threads_of
+from .seeds import open_cache
+from .stage import Advance, Stage, Task
+
+_DECODED_TOGETHER = 64
+
+
+@lru_cache(maxsize=1)
+def _loaded(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
+    """Built once per worker process."""
+    return load_teacher(section, classes)
+
+
+@lru_cache(maxsize=1)
+def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> BlockMaker:
+    """Built once per worker process."""
+    views = views_at_once(slots, section.size, config.views.views_per_block, config.render.memory_mb)
+    renderer = Renderer(
+        (section.size,),
+        min(_DECODED_TOGETHER, slots),
+        views=views,
+        colour=config.views.recipe.colour,
+        backend=backend_of(config),
+        threads=threads_of(config),
+    )
+    return BlockMaker(_loaded(section, classes), config.views.recipe, renderer, min(_DECODED_TOGETHER, slots))
+
+
+def tasks(config: Config) -> Sequence[Task]:
+    """For each teacher: the layout; then each data shard and block, and the evaluation set."""
+    if not config.teacher:
+        return []
+    data = Dataset(config.data_place)
+    views, block = config.views.count, config.views.views_per_block
+    found = []
+    for section in config.teacher:
+        found.append(Task(layout_task(section.name, views), 0, 0))
+        for number in range(views // block):
+            found += [Task(block_task(section.name, s, number), 1, size * block) for s, size in enumerate(data.sizes)]
+        if config.data.eval is not None:
+            found.append(Task(evaluation_task(section.name), 1, Dataset(config.eval_place).samples))
+    return sorted(found, key=lambda task: task.wave)
+
+
+def done(config: Config) -> Callable[[Task], bool]:
+    """Whether a task's record is there.
+
+    Raises:
+        FingerprintError: the cache's views or a teacher of that name were made from something else.
+    """
+    if not config.teacher:
+        return lambda _: True
+    cache = open_cache(config, Dataset(config.data_place), writing=False)
+    stored = {name: cache.teacher(name) for name in cache.teachers}
+    for section in config.teacher:
+        if section.name in stored:
+            _refuse_other_teacher(config, section, stored[section.name].info)
+    expected: dict[str, str] = {}
+    for name, teacher in stored.items():
+        its_own = fingerprint_digest(teacher.info.fingerprint)
+        expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), its_own)
+        if config.data.eval is not None:
+            expected[evaluation_task(name)] = fingerprint_digest(_on_evaluation_set(config, teacher.info.fingerprint))
+
+    def check(task: Task) -> bool:
+        section = _section(config, task)
+        if task.name == layout_task(section.name, config.views.count):
+            return section.name in stored and stored[section.name].views >= config.views.count
+        if task.name not in expected:
+            return False
+        record = cache.ledger.get(task.name)
+        return record is not None and record.fingerprint == expected[task.name]
+
+    return check
+
+
+def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
+    """Do one task."""
+    section = _section(config, task)
+    data = Dataset(config.data_place)
+    cache = open_cache(config, data, writing=True)
+    teacher = _loaded(section, data.classes)
+    info = TeacherInfo(
+        teacher.fingerprint, len(data.classes), section.size, config.cache.codec, _canary_slots(config, cache.layout)
+    )
+    writer = TeacherWriter(cache.ledger, cache.layout, section.name, info, config.views.count)
+    if task.name == layout_task(section.name, config.views.count):
+        writer.lay_out()
+        return {"views": config.views.count}
+    writer.refuse_other_teacher(cache.teacher(section.name).info)
+    if task.name == evaluation_task(section.name):
+        return _evaluate(config, writer, teacher, advance)
+    return _teach_block(config, cache, data, writer, section, task, advance)
+
+
+def _teach_block(
+    config: Config, cache: Cache, data: Dataset, writer: TeacherWriter, section: Teacher, task: Task, advance: Advance
+) -> Mapping[str, Any]:
+    shard, block = (int(number) for number in task.name.rpartition("/")[2].split("."))
+    started = time.perf_counter()
+    maker = _maker(config, section, data.classes, cache.layout.slots)
+    index = data.index(shard)
+    per_block = cache.layout.views_per_block
+    keep = writer.canaries_of(shard, block)
+    made = maker.make(
+        index,
+        data.images(shard, index),
+        cache.seeds(shard),
+        range(block * per_block, (block + 1) * per_block),
+        [(view, slot) for _, view, slot in keep],
+        advance,
+    )
+    seconds = time.perf_counter() - started
+    facts = {
+        "views": len(index) * per_block,
+        "seconds": round(seconds, 3),
+        "entropy": round(made.entropy, 6),
+        "top1": round(made.top1, 6),
+    }
+    canaries = {number: made.kept[view, slot] for number, view, slot in keep}
+    writer.write_block(shard, block, made.logits, made.digests, canaries, facts)
+    return facts
+
+
+def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance) -> Mapping[str, Any]:
+    data = Dataset(config.eval_place)
+    views = EvaluationSet(
+        data,
+        writer.info.size,
+        config.data.eval_crop,
+        batch_size=teacher.batch_size,
+        backend=backend_of(config),
+        threads=threads_of(config),
+    )
+    logits = views.logits(teacher)
+    accuracy = views.accuracy(logits)
+    facts = {
+        "samples": data.samples,
+        "top1": round(accuracy.top1, 6),
+        "top5": round(accuracy.top5, 6),
+        "entropy": round(float(entropy(logits).mean()), 6),
+    }
+    writer.write_evaluation(_on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)
+    advance(data.samples)
+    return facts
+
+
+def _section(config: Config, task: Task) -> Teacher:
+    name = task.name.split("/")[1]
+    return next(section for section in config.teacher if section.name == name)
+
+
+def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo) -> None:
+    """Compare a config's teacher with the cached one. Where its weights are not at hand, all but their digest."""
+    wanted = {"model": section.model, "size": section.size, "precision": section.precision, "codec": config.cache.codec}
+    if Path(section.weights).is_file():
+        wanted["weights"] = weights_digest(section.weights)
+    for field, value in (("mean", section.mean), ("std", section.std)):
+        if value is not None:
+            wanted[field] = list(value)
+    there = {**stored.fingerprint, "codec": stored.codec}
+    refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
+
+
+def _on_evaluation_set(config: Config, teacher: Fingerprint) -> Fingerprint:
+    return {
+        "teacher": teacher,
+        "data": Dataset(config.eval_place).description.digest,
+        "data.eval_crop": config.data.eval_crop,
+        "renderer": renderer_fingerprint(backend_of(config)),
+    }
+
+
+def _canary_slots(config: Config, layout: Layout) -> tuple[int, ...]:
+    """Slots of the views that are kept whole: a draw of the root seed for each."""
+    count = config.cache.canaries
+    words, _, _, _ = philox4x32((np.arange(count), 0, 0, CANARIES), split(config.views.seed))
+    return tuple(int(word) % layout.sizes[canary_place(layout, number)[0]] for number, word in enumerate(words))
+
+
+STAGE = Stage("teacher", "views", tasks, done, run)
