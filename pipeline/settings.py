@@ -30,6 +30,9 @@ class Data(Section):
 
     train: str = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
     eval: str | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
+    holdout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="without `eval`: share of a training folder that is kept for evaluation"
+    )
     samples_per_shard: int = Field(1000, ge=2, description="images in a data shard that ingest writes")
     max_pixels: int = Field(100_000_000, ge=1, description="an image whose header claims more is rejected undecoded")
     max_rejected: Share = Field(0.01, description="ingest stops where a larger share of the images is rejected")
@@ -37,6 +40,17 @@ class Data(Section):
     classes: tuple[str, ...] | None = Field(None, description="names in label order; for tars, and for eval with them")
     dir: str | None = Field(None, description="ingested training data; default <run.dir>/data")
     eval_dir: str | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
+
+    @model_validator(mode="after")
+    def _one_evaluation_set(self) -> Self:
+        if self.eval is not None and self.holdout:
+            raise ValueError("data.eval and data.holdout both name an evaluation set; give one of them")
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is an evaluation set."""
+        return self.eval is not None or self.holdout > 0.0
 
 
 class Views(Section):

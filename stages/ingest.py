@@ -41,7 +41,7 @@ _DECODED_TOGETHER = 64
 
 def parts(config: Config) -> tuple[str, ...]:
     """Parts of the data that the config names."""
-    return ("train", "eval") if config.data.eval is not None else ("train",)
+    return ("train", "eval") if config.data.evaluates else ("train",)
 
 
 def place_of(config: Config, part: str) -> Place:
@@ -97,7 +97,8 @@ def _planned(source: Source) -> list[int]:
 
 def _made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
     stated: dict[str, Any] = {
-        f"data.{part}": config.data.train if part == "train" else config.data.eval,
+        f"data.{part}": config.data.eval if part == "eval" and config.data.eval is not None else config.data.train,
+        "data.holdout": config.data.holdout,
         "data.samples_per_shard": config.data.samples_per_shard,
         "data.max_pixels": config.data.max_pixels,
         "data.classes": list(config.data.classes) if config.data.classes else None,

@@ -7,10 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..pipeline.config import Config
 from ..pipeline.philox import join, philox4x32, split
-from ..pipeline.seeds import SHUFFLE, uid_of
+from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
 from ..storage.errors import DataError
 from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
@@ -70,14 +71,26 @@ def open_source(config: Config, part: str) -> Source:
     Raises:
         DataError: it does not exist, has no samples, an empty class, a single class, or two samples of one key.
     """
-    url = config.data.train if part == "train" else config.data.eval
-    assert url is not None
+    url = config.data.eval if part == "eval" and config.data.eval is not None else config.data.train
+    setting = f"data.{part}" if url != config.data.train else "data.train"
     classes = config.data.classes
     if part == "eval" and classes is None and not _is_tar(config.data.train):
         classes = _folders(config.data.train, "data.train")
-    if _is_tar(url):
-        return _tars(url, f"data.{part}", classes)
-    return _folder(url, f"data.{part}", classes, config.data.samples_per_shard)
+    if not _is_tar(url):
+        folder = _folder(url, setting, classes)
+        samples = _held_out(folder.samples, config.data.holdout, part) if config.data.holdout else folder.samples
+        if not samples:
+            raise DataError(f"data.holdout ({config.data.holdout}) leaves nothing for {part} in {url!r}; change it")
+        return FolderSource(folder.classes, _deal(samples, config.data.samples_per_shard))
+    if config.data.holdout:
+        raise DataError(f"data.holdout needs a folder of class folders, and {setting} is {url!r}; give data.eval")
+    return _tars(url, setting, classes)
+
+
+def _held_out(samples: Sequence[FolderSample], share: float, part: str) -> list[FolderSample]:
+    """The samples of a part where a share is held out: each by a draw of its own key, whatever else there is."""
+    held = philox4x32((*split(_uids(samples)), 0, HOLDOUT), (0, 0))[0] < share * 2.0**32
+    return [sample for sample, out in zip(samples, held, strict=True) if bool(out) == (part == "eval")]
 
 
 def _is_tar(url: str) -> bool:
@@ -101,8 +114,14 @@ def _folders(root: str, setting: str) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
 
 
+@dataclass(frozen=True)
+class _Folder:
+    classes: tuple[str, ...]
+    samples: tuple[FolderSample, ...]
+
+
 @lru_cache(maxsize=4)
-def _folder(root: str, setting: str, classes: tuple[str, ...] | None, samples_per_shard: int) -> FolderSource:
+def _folder(root: str, setting: str, classes: tuple[str, ...] | None) -> _Folder:
     found = _folders(root, setting)
     known = classes if classes is not None else found
     if not found:
@@ -118,7 +137,7 @@ def _folder(root: str, setting: str, classes: tuple[str, ...] | None, samples_pe
             raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
         samples += [FolderSample(key, path, known.index(name)) for key, path in files]
     _refuse_same_keys(samples)
-    return FolderSource(known, _deal(samples, samples_per_shard))
+    return _Folder(known, tuple(samples))
 
 
 def _files(root: Path, name: str) -> list[tuple[str, Path]]:
@@ -146,10 +165,13 @@ def _refuse_same_keys(samples: Sequence[FolderSample]) -> None:
             raise DataError(f"{other.path} and {sample.path} have one {what} ({sample.key}); rename one of them")
 
 
+def _uids(samples: Sequence[FolderSample]) -> npt.NDArray[np.uint64]:
+    return np.array([uid_of(sample.key) for sample in samples], np.uint64)
+
+
 def _deal(samples: Sequence[FolderSample], per_shard: int) -> tuple[tuple[FolderSample, ...], ...]:
     """Samples in an order that depends on their keys alone, cut into data shards of nearly equal size."""
-    uids = np.array([uid_of(sample.key) for sample in samples], np.uint64)
-    low, high, _, _ = philox4x32((*split(uids), 0, SHUFFLE), (0, 0))
+    low, high, _, _ = philox4x32((*split(_uids(samples)), 0, SHUFFLE), (0, 0))
     order = np.argsort(join(low, high), kind="stable")
     count = -(-len(samples) // per_shard)
     bounds = [shard * len(samples) // count for shard in range(count + 1)]

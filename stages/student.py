@@ -194,7 +194,7 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
 
 
 def _evaluation(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
-    if config.data.eval is None:
+    if not config.data.evaluates:
         return None
     return EvaluationSet(
         Dataset(config.eval_place),
@@ -208,7 +208,7 @@ def _evaluation(config: Config, student: Student, backend: Backend) -> Evaluatio
 
 def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -> torch.Tensor | None:
     section = config.teacher_of(student)
-    if section is None or config.data.eval is None or section.name not in cache.teachers:
+    if section is None or not config.data.evaluates or section.name not in cache.teachers:
         return None
     try:
         return torch.from_numpy(cache.teacher(section.name).evaluation())

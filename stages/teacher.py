@@ -65,7 +65,7 @@ def tasks(config: Config) -> Sequence[Task]:
         found.append(Task(layout_task(section.name, views), 0, 0))
         for number in range(views // block):
             found += [Task(block_task(section.name, s, number), 1, size * block) for s, size in enumerate(data.sizes)]
-        if config.data.eval is not None:
+        if config.data.evaluates:
             found.append(Task(evaluation_task(section.name), 1, Dataset(config.eval_place).samples))
     return sorted(found, key=lambda task: task.wave)
 
@@ -87,7 +87,7 @@ def done(config: Config) -> Callable[[Task], bool]:
     for name, teacher in stored.items():
         its_own = fingerprint_digest(teacher.info.fingerprint)
         expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), its_own)
-        if config.data.eval is not None:
+        if config.data.evaluates:
             expected[evaluation_task(name)] = fingerprint_digest(_on_evaluation_set(config, teacher.info.fingerprint))
 
     def check(task: Task) -> bool:
