@@ -45,13 +45,10 @@ def examine(images: Sequence[npt.NDArray[np.uint8]], max_pixels: int) -> list[Ve
         images: encoded, of any format.
         max_pixels: an image whose header claims more is not decoded.
     """
-    verdicts: list[Verdict | None] = []
-    pixels: list[int] = []
     with _captured_stderr():
-        for image in images:
-            verdict, claimed = _read_header(image, max_pixels)
-            verdicts.append(verdict)
-            pixels.append(claimed)
+        headers = [_read_header(image, max_pixels) for image in images]
+    verdicts: list[Verdict | None] = [verdict for verdict, _ in headers]
+    pixels = [claimed for _, claimed in headers]
     good = [place for place, verdict in enumerate(verdicts) if verdict is None]
     for places in _batches(good, pixels):
         for place, verdict in zip(places, _decode([images[place] for place in places]), strict=True):

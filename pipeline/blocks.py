@@ -111,7 +111,7 @@ class BlockMaker:
         def requests() -> Iterator[Request]:
             for start in range(0, len(index), self.batch):
                 rows = np.arange(start, min(start + self.batch, len(index)))
-                yield Request([images[row] for row in rows], [item.take(rows) for item in drawn])
+                yield Request([images[int(row)] for row in rows], [item.take(rows) for item in drawn])
 
         return torch.cat([pixels for (pixels,) in self.renderer.stream(requests())], dim=1)
 

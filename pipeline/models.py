@@ -130,7 +130,9 @@ def load_weights(model: nn.Module, name: str, weights: Weights) -> None:
     for key in own.keys() | weights.state.keys():
         mine, theirs = _shape(own, key), _shape(weights.state, key)
         if mine != theirs:
-            raise ModelError(f"weights {weights.path} do not fit {name}: {key} is {theirs} there and {mine} in the model")
+            raise ModelError(
+                f"weights {weights.path} do not fit {name}: {key} is {theirs} there and {mine} in the model"
+            )
     model.load_state_dict(weights.state)
 
 

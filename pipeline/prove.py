@@ -25,7 +25,9 @@ class Prover:
         again: a renderer at the teacher's size, called for only where it is needed.
     """
 
-    def __init__(self, cache: Cache, teacher: TeacherLogits, sizes: tuple[int, ...], share: float, again: Renderer | None) -> None:
+    def __init__(
+        self, cache: Cache, teacher: TeacherLogits, sizes: tuple[int, ...], share: float, again: Renderer | None
+    ) -> None:
         self._cache = cache
         self._teacher = teacher
         size = teacher.info.size
@@ -66,7 +68,7 @@ class Prover:
         here = renderer_fingerprint(there["backend"])
         differs = [f"{key} is {here.get(key)} here, {there[key]} there" for key in there if here.get(key) != there[key]]
         return ViewMismatchError(
-            f"view {shard.view} of sample {shard.index.key[slot]!r} (data shard {shard.shard}, slot {slot}) is not what "
-            f"teacher {self._teacher.name} saw: digest {found:04x} here, {expected:04x} in the cache; "
+            f"view {shard.view} of sample {shard.index.key[slot]!r} (data shard {shard.shard}, slot {slot}) is not "
+            f"what teacher {self._teacher.name} saw: digest {found:04x} here, {expected:04x} in the cache; "
             + ("; ".join(differs) or "`stillroom verify` shows whether the cache or this machine is at fault")
         )

@@ -124,7 +124,7 @@ class Renderer:
         self._requests = iter(requests)
         try:
             while (outputs := self._run()) is not None:
-                branches = [torch.from_dlpack(output.as_tensor()) for output in outputs]
+                branches = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
                 yield [
                     torch.stack(branches[first :: len(self.sizes)]) if self.views > 1 else branches[first][None]
                     for first in range(len(self.sizes))

@@ -109,7 +109,7 @@ class ReplayLoader:
         self.order = Order(self.data.sizes, batch_size, seed, self.recipe.mixup, window)
         if self.order.lanes % world or not 0 <= rank < world:
             raise ConfigError(
-                f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; use a number of ranks that divides it"
+                f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes"
             )
         self.rank, self.world = rank, world
         name = _only_teacher(cache) if teacher is None else teacher
@@ -169,9 +169,7 @@ class ReplayLoader:
                 while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
                     shard = coming.popleft()
                     view = self.order.view(shard, epoch, self.views)
-                    held[shard] = pool.submit(
-                        load_shard, self.cache, self.data, self.recipe, shard, view, self.teacher
-                    )
+                    held[shard] = pool.submit(load_shard, self.cache, self.data, self.recipe, shard, view, self.teacher)
                 yield plan_rows(batch, {shard: held[shard].result() for shard in needed[k]})
                 for shard in needed[k]:
                     if last_use[shard] == k:
@@ -199,9 +197,7 @@ class ReplayLoader:
     def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int) -> Renderer:
         # Two more: a pair that two batches share is rendered whole for both.
         batch = self.order.batch_size + 2
-        return Renderer(
-            sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device
-        )
+        return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
 
 
 def _only_teacher(cache: Cache) -> str:

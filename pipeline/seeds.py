@@ -52,9 +52,7 @@ def draw(
     return philox4x32((number, operation, view, VIEW), split(seeds))
 
 
-def permutation(
-    count: int, seed: int, domain: int, first: int, second: int = 0
-) -> npt.NDArray[np.int64]:
+def permutation(count: int, seed: int, domain: int, first: int, second: int = 0) -> npt.NDArray[np.int64]:
     """A permutation of range(count), a pure function of the other arguments.
 
     Args:

@@ -36,7 +36,9 @@ class Data(Section):
     samples_per_shard: int = Field(1000, ge=2, description="images in a data shard that ingest writes")
     max_pixels: int = Field(100_000_000, ge=1, description="an image whose header claims more is rejected undecoded")
     max_rejected: Share = Field(0.01, description="ingest stops where a larger share of the images is rejected")
-    eval_crop: float = Field(0.875, gt=0.0, le=1.0, description="centred square cut for evaluation, of the shorter side")
+    eval_crop: float = Field(
+        0.875, gt=0.0, le=1.0, description="centred square cut for evaluation, of the shorter side"
+    )
     classes: tuple[str, ...] | None = Field(None, description="names in label order; for tars, and for eval with them")
     dir: str | None = Field(None, description="ingested training data; default <run.dir>/data")
     eval_dir: str | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")

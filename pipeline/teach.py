@@ -36,7 +36,7 @@ class LoadedTeacher:
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Logits for float32 [n, 3, size, size] in [0, 1]: float32 [n, class], on the CPU."""
-        return torch.cat([self._forward(part) for part in images.split(self.batch_size)]).float().cpu()
+        return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float().cpu()
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images.to(self.device, non_blocking=True)
@@ -63,7 +63,7 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
     """
     device = default_device()
     if section.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise ModelError(f"teacher {section.name!r}: this GPU has no bfloat16; use precision = \"float32\"")
+        raise ModelError(f'teacher {section.name!r}: this GPU has no bfloat16; use precision = "float32"')
     weights = read_weights(section.weights)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))
@@ -97,8 +97,8 @@ def _refuse_other_classes(section: Teacher, weights: Weights, classes: tuple[str
     trained_on = weights.classes
     if trained_on is not None and trained_on != classes:
         raise ModelError(
-            f"teacher {section.name!r} was trained on {len(trained_on)} classes ({_some(trained_on)}), the data set has "
-            f"{len(classes)} ({_some(classes)}); give weights that were trained on these classes"
+            f"teacher {section.name!r} was trained on {len(trained_on)} classes ({_some(trained_on)}), the data set "
+            f"has {len(classes)} ({_some(classes)}); give weights that were trained on these classes"
         )
 
 

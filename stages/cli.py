@@ -73,7 +73,9 @@ def teacher(config: str, options: Options = _NONE) -> int:
 
 
 @app.command
-def verify(config: str, options: Options = _NONE, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False) -> int:
+def verify(
+    config: str, options: Options = _NONE, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False
+) -> int:
     """Check what is on disk, and make a share of it again."""
     return _run_stages(config, options, ["verify"], again=True, as_json=as_json)
 
@@ -192,7 +194,11 @@ def _details(summary: Summary, concluded: Any) -> list[str]:
     if concluded is not None:
         lines = [
             f"{name}: {check['checked']:,} checked, {check['failed']} failed"
-            + (f", KL to cache mean {check['kl_mean']:.2g}, max {check['kl_max']:.2g} nats" if "kl_mean" in check else "")
+            + (
+                f", KL to cache mean {check['kl_mean']:.2g}, max {check['kl_max']:.2g} nats"
+                if "kl_mean" in check
+                else ""
+            )
             for name, check in concluded["checks"].items()
         ]
         return [*lines, *concluded["skipped"]]
@@ -200,7 +206,7 @@ def _details(summary: Summary, concluded: Any) -> list[str]:
     lines = []
     for name, result in summary.results.items():
         figures = [f"{key} {_figure(result[key])}" for key in shown if key in result]
-        if figures and summary.stage in ("ingest", "student", "report") or name.endswith("evaluation"):
+        if (figures and summary.stage in ("ingest", "student", "report")) or name.endswith("evaluation"):
             lines.append(f"{name}: {', '.join(figures)}")
     return lines[:20]
 

@@ -41,6 +41,7 @@ class Executor(ABC):
     ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
         """Run tasks that do not depend on each other; yield each with its result as it is finished."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what was opened."""
 
@@ -53,6 +54,9 @@ class InProcess(Executor):
     ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
         for task in tasks:
             yield task, stage.run(config, task, progress.advance)
+
+    def close(self) -> None:
+        pass
 
 
 def execute(stage: Stage, config: Config, executor: Executor, progress: Progress, *, again: bool = False) -> Summary:

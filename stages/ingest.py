@@ -137,9 +137,9 @@ def _ingest_shard(config: Config, part: str, source: Source, shard: int, advance
         kept = [(sample.at(member), verdict) for (sample, verdict), member in zip(kept, _images(data), strict=True)]
         written[shard_name(shard)] = _write(place, shard_name(shard), data)
     written[index_name(shard)] = _write(place, index_name(shard), _index(kept).to_parquet())
-    facts = {"accepted": len(kept), "rejected": rejected, "made_from": _made_from(config, part, source)}
-    ledger = Ledger(place)
-    ledger.put(Record(ingest_task(shard), fingerprint_digest(facts["made_from"]), written, facts))
+    made_from = _made_from(config, part, source)
+    facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_from}
+    Ledger(place).put(Record(ingest_task(shard), fingerprint_digest(made_from), written, facts))
     return {"accepted": len(kept), "rejected": len(rejected)}
 
 

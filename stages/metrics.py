@@ -26,7 +26,7 @@ class Metrics:
         self._place = place
         self._lines = [line for line in read_metrics(place) if line["step"] <= step] if step else []
         folder = place.local("tensorboard")
-        self._board = SummaryWriter(str(folder), purge_step=step) if folder is not None else None  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder), purge_step=step) if folder is not None else None
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -37,7 +37,7 @@ class Metrics:
     ) -> None:
         self.flush()
         if self._board is not None:
-            self._board.close()  # type: ignore[no-untyped-call]
+            self._board.close()
 
     def log(self, event: str, step: int, **figures: float | None) -> None:
         """Note figures at a step, counted in finished steps."""
@@ -45,7 +45,7 @@ class Metrics:
         self._lines.append({"event": event, "step": step, **known})
         if self._board is not None:
             for name, value in known.items():
-                self._board.add_scalar(f"{event}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{event}/{name}", value, step)
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 

@@ -46,7 +46,7 @@ class Progress(ABC):
     ) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 most kinds open nothing
         """Give back what was opened."""
 
 

@@ -24,8 +24,8 @@ from .machine import threads_of
 MAX_KL = {"float32": 1e-3, "bfloat16": 2e-2}
 """Nats by which a teacher may differ from its cached logits in one view, by its precision.
 
-float16 logits near ±20 are off by up to 2⁻⁷, which is some 1e-5 nats; bfloat16 forward passes differ between batch sizes
-and devices by about 1 % of a logit.
+float16 logits near ±20 are off by up to 2⁻⁷, which is some 1e-5 nats; bfloat16 forward passes differ between batch
+sizes and devices by about 1 % of a logit.
 """
 _BATCH = 128
 
@@ -109,6 +109,8 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
                 checked.kl.append(nats)
                 if not nats <= bound:
                     where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"
-                    message = f"the teacher is {nats:.3g} nats from its cached logits for {index.key[slot]!r}; at most {bound:g}"
+                    message = (
+                        f"{index.key[slot]!r}: the teacher is {nats:.3g} nats from its cached logits; at most {bound:g}"
+                    )
                     checked.problems.append(("teacher", where, message))
     return checked

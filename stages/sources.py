@@ -1,5 +1,6 @@
 """Where images come from: a folder of class folders, or WebDataset tars that stay where they are."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -175,6 +176,4 @@ def _deal(samples: Sequence[FolderSample], per_shard: int) -> tuple[tuple[Folder
     order = np.argsort(join(low, high), kind="stable")
     count = -(-len(samples) // per_shard)
     bounds = [shard * len(samples) // count for shard in range(count + 1)]
-    return tuple(
-        tuple(samples[place] for place in order[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)
-    )
+    return tuple(tuple(samples[place] for place in order[start:stop]) for start, stop in itertools.pairwise(bounds))

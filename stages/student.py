@@ -260,9 +260,7 @@ def _finish(
         place.write(name, data)
     written = {name: Written.of(data) for name, data in objects.items()}
     written[METRICS] = Written.of(place.read(METRICS))
-    Ledger(place).put(
-        Record(TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)})
-    )
+    Ledger(place).put(Record(TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)}))
     place.delete(CHECKPOINT)
 
 

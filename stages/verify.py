@@ -4,12 +4,11 @@ Every object against the ledger, seeds against their derivation, and a random sh
 compared by digest, and shown to the teacher once more.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..pipeline.config import Config
 from ..pipeline.seeds import seeds_of, uid_of
@@ -86,7 +85,9 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         finding = _guarded(_SEEDS, "seeds", lambda: _check_seeds(config))
     else:
         teacher, _, shard = rest.partition("/")
-        finding = _guarded(_VIEWS, f"teacher {teacher}, data shard {shard}", lambda: _check_views(config, teacher, int(shard)))
+        finding = _guarded(
+            _VIEWS, f"teacher {teacher}, data shard {shard}", lambda: _check_views(config, teacher, int(shard))
+        )
     advance(task.units)
     return asdict(finding)
 

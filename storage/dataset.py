@@ -145,7 +145,7 @@ class Dataset:
         buffer = np.frombuffer(self.shard_bytes(shard), dtype=np.uint8)
         images = [buffer[start : start + size] for start, size in zip(index.offset, index.size, strict=True)]
         for slot, image in enumerate(images):
-            if xxhash.xxh3_64_intdigest(image) != int(index.digest[slot]):
+            if xxhash.xxh3_64_intdigest(image.data) != int(index.digest[slot]):
                 raise DamagedObjectError(
                     f"sample {index.key[slot]!r} in {self.description.shards[shard]} (data shard {shard}, slot {slot}) "
                     "is not what was ingested; restore the file, or ingest again into a new folder"

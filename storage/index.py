@@ -14,19 +14,18 @@ import pyarrow.parquet as pq
 
 from .errors import DamagedObjectError
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("uid", pa.uint64(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),
-        pa.field("slot", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("digest", pa.uint64(), nullable=False),
-    ]
-)
+_FIELDS: dict[str, pa.DataType] = {
+    "uid": pa.uint64(),
+    "key": pa.string(),
+    "label": pa.int32(),
+    "slot": pa.int32(),
+    "offset": pa.int64(),
+    "size": pa.int64(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "digest": pa.uint64(),
+}
+_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _FIELDS.items()])
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ShardIndex:
             table = pq.read_table(io.BytesIO(data))
             columns = {item.name: table.column(item.name) for item in fields(cls)}
             return cls(
-                key=tuple(columns.pop("key").to_pylist()),
+                key=tuple(str(key) for key in columns.pop("key").to_pylist()),
                 **{key: np.ascontiguousarray(column.to_numpy()) for key, column in columns.items()},
             )
         except (pa.ArrowException, KeyError) as error:

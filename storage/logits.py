@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import LogitCodec, logit_codec
+from .codecs import logit_codec
 from .errors import MissingObjectError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
@@ -137,7 +137,9 @@ class TeacherLogits:
             MissingObjectError: they are not written.
         """
         if self.ledger.get(evaluation_task(self.name)) is None:
-            raise MissingObjectError(f"teacher {self.name} has no logits on the evaluation set; run `stillroom teacher`")
+            raise MissingObjectError(
+                f"teacher {self.name} has no logits on the evaluation set; run `stillroom teacher`"
+            )
         array: Any = self.group[EVALUATION]
         return np.asarray(array[:])
 
@@ -170,9 +172,11 @@ class TeacherWriter:
             "codec": self.info.codec,
             "canaries": list(self.info.canaries),
         }
-        group = zarr.create_group(store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes})
+        group = zarr.create_group(
+            store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes}
+        )
         shards, slots, block = self.layout.shards, self.layout.slots, self.layout.views_per_block
-        codec: LogitCodec = logit_codec(self.info.codec)
+        codec = logit_codec(self.info.codec)
         group.create_array(
             LOGITS,
             shape=(shards, self.views, slots, self.info.classes),
@@ -269,9 +273,7 @@ class TeacherWriter:
         mine, theirs = ({**info.fingerprint, "codec": info.codec} for info in (self.info, stored))
         refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
 
-    def _finish(
-        self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]
-    ) -> Record:
+    def _finish(self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
         record = Record(task, fingerprint_digest(fingerprint), store.written, facts)
         self.ledger.put(record)
         return record
