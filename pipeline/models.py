@@ -11,9 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-import torchvision
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -71,11 +69,16 @@ def build_model(name: str, classes: int) -> nn.Module:
         ModelError: no such library or model.
     """
     library, _, model = name.partition(":")
+    # Each takes seconds to import, and most commands build no model.
     try:
         if library == "torchvision":
+            import torchvision
+
             built: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes)
             return built
         if library == "timm":
+            import timm
+
             timm_model: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes)
             return timm_model
     except (ValueError, RuntimeError, TypeError) as error:

@@ -16,7 +16,6 @@ from cyclopts import App, CycloptsError, Parameter
 
 from ..pipeline.config import Config, load_config
 from ..storage.errors import MissingObjectError, StillroomError
-from .dask import Dask
 from .executors import Executor, InProcess, Summary, execute
 from .progress import duration, make_progress
 from .registry import STAGES, stage_named
@@ -48,7 +47,11 @@ class Options:
     workers: int = 2
 
     def executor(self) -> Executor:
-        return InProcess() if self.dask is None else Dask(self.dask, self.workers)
+        if self.dask is None:
+            return InProcess()
+        from .dask import Dask  # slow to import, and most runs do without
+
+        return Dask(self.dask, self.workers)
 
 
 _NONE = Options()

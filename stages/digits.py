@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
-import torchvision
+from PIL import Image
 from sklearn.datasets import load_digits
 
 _SIZE = 32
@@ -24,18 +23,16 @@ def write_digits(folder: Path) -> int:
         How many images there are.
     """
     digits = load_digits()
-    grey = torch.from_numpy(np.asarray(digits.images, np.float32) / 16.0)[:, None]
-    large = torch.nn.functional.interpolate(grey, size=(_SIZE, _SIZE), mode="bicubic", align_corners=False)
-    pixels = (large.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).expand(-1, 3, -1, -1)
-    for number, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
+    grey = np.asarray(digits.images / 16.0 * 255.0).round().astype(np.uint8)
+    for number, (image, label) in enumerate(zip(grey, digits.target, strict=True)):
         path = folder / str(int(label)) / f"{number:04d}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            encoded = torchvision.io.encode_jpeg(image.contiguous(), quality=95)
             temporary = path.with_name(f".{path.name}")
-            temporary.write_bytes(encoded.numpy().tobytes())
+            large = Image.fromarray(image).resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
+            large.save(temporary, "JPEG", quality=95)
             temporary.replace(path)
-    return len(pixels)
+    return len(grey)
 
 
 if __name__ == "__main__":

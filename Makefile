@@ -1,0 +1,67 @@
+# One target per stage, and the whole demo. On a fresh machine `make demo` or `make test` sets everything up first.
+#
+#   make demo                       embedded images, a teacher, a cache, two students, a report
+#   make demo DATA=path/to/folder   the same on your own class folders
+#   make ingest|seeds|teacher|verify|student|report|run CONFIG=my.toml
+#   make test | lint | bench
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAGES := ingest seeds teacher verify student report run status
+
+.PHONY: help setup demo test test-gpu lint bench clean $(STAGES)
+
+help:
+	@sed -n '2,7p' Makefile | cut -c 3-
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "stillroom needs Python 3.11 to 3.13; make PYTHON=python3.12 ... chooses one"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# DATA: class folders of your own; the digits otherwise.
+ifdef DATA
+DEMO := runs/demo-$(notdir $(patsubst %/,%,$(DATA)))
+SIZE ?= 96
+DEMO_DATA := --set 'data.train="$(DATA)"' --set data.samples_per_shard=500
+else
+DEMO := runs/demo
+SIZE ?= 32
+DEMO_DATA := --set 'data.train="$(DEMO)/images"'
+endif
+
+demo: setup
+ifndef DATA
+	$(BIN)/python -m stillroom.stages.digits $(DEMO)/images
+endif
+	$(BIN)/stillroom run configs/demo-teacher.toml --set 'run.dir="$(DEMO)/teacher"' $(DEMO_DATA) --set student.size=$(SIZE)
+	$(BIN)/stillroom run configs/demo.toml --set 'run.dir="$(DEMO)"' $(DEMO_DATA) --set student.size=$(SIZE) \
+		--set teacher.size=$(SIZE) --set 'teacher.weights="$(DEMO)/teacher/students/teacher/weights.safetensors"'
+	@echo; echo "The report: $(DEMO)/report.html"
+
+$(STAGES): setup
+	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
+	$(BIN)/stillroom $@ $(CONFIG)
+
+test: setup
+	$(BIN)/python -m pytest -m 'not gpu'
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --package stillroom
+
+bench: setup
+	$(BIN)/python benchmarks/loader.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,111 @@
+"""A view is a pure function: its pixels do not depend on batch, order, threads, branches, or who asks."""
+
+import numpy as np
+import pytest
+import torch
+from stillroom.pipeline.mix import to_images
+from stillroom.pipeline.recipe import Recipe, Views, draw_partners, draw_views
+from stillroom.pipeline.render import Renderer, Request, digests
+
+VIEWS = 5
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def seeds(many_photos):
+    return np.arange(len(many_photos.images), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "colour"])
+def recipe(request):
+    extra = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1} if request.param else {}
+    return Recipe(**extra)
+
+
+@pytest.fixture(scope="module")
+def drawn(many_photos, recipe, seeds):
+    return [draw_views(recipe, seeds, view, many_photos.height, many_photos.width) for view in range(VIEWS)]
+
+
+@pytest.fixture(scope="module")
+def reference(many_photos, drawn, recipe):
+    """All views, one at a time, in batches of 64: uint8 [view, image, SIZE, SIZE, 3]."""
+    order = np.arange(len(many_photos.images))
+    return torch.stack([render(many_photos.images, [views], recipe, order, 64, 2)[0] for views in drawn])
+
+
+def render(images, views: list[Views], recipe, order, batch, threads, sizes=(SIZE,)):
+    renderer = Renderer(sizes, batch, views=len(views), colour=recipe.colour, threads=threads)
+    rows = [order[start : start + batch] for start in range(0, len(order), batch)]
+    requests = [Request([images[i] for i in part], [item.take(part) for item in views]) for part in rows]
+    pixels = torch.cat([rendered[0] for rendered in renderer.stream(requests)], dim=1)
+    return pixels[:, torch.from_numpy(np.argsort(order))]
+
+
+def test_there_are_a_thousand_real_views(many_photos):
+    assert len(many_photos.images) * VIEWS >= 1000
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (7, 2), (64, 1)])
+def test_pixels_do_not_depend_on_batch_or_threads(many_photos, drawn, recipe, reference, batch, threads):
+    order = np.arange(len(many_photos.images))
+    assert torch.equal(render(many_photos.images, drawn[:1], recipe, order, batch, threads)[0], reference[0])
+
+
+def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, reference):
+    order = np.random.default_rng(0).permutation(len(many_photos.images))
+    assert torch.equal(render(many_photos.images, drawn[:1], recipe, order, 33, 2)[0], reference[0])
+
+
+def test_several_views_of_one_decode_are_the_views_of_one_each(many_photos, drawn, recipe, reference):
+    order = np.arange(len(many_photos.images))
+    assert torch.equal(render(many_photos.images, drawn, recipe, order, 16, 2), reference)
+
+
+def test_another_size_beside_it_changes_nothing(many_photos, drawn, recipe, reference):
+    order = np.arange(len(many_photos.images))
+    assert torch.equal(render(many_photos.images, drawn[:2], recipe, order, 16, 2, (SIZE, 24)), reference[:2])
+
+
+def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, drawn, recipe, reference):
+    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
+    requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
+    stream = renderer.stream(requests)
+    next(stream)
+    stream.close()
+    (pixels,) = renderer.render(requests[7])
+    assert torch.equal(pixels[0], reference[0, 28:32])
+
+
+def test_digests_tell_views_apart(reference):
+    found = digests(reference[0])
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, digests(reference[0].clone()))
+    changed = reference[0].clone()
+    changed[3, 5, 5, 1] ^= 1
+    assert (digests(changed) != found).nonzero()[0].tolist() == [3]
+
+
+def test_a_mixed_view_does_not_depend_on_its_batch(reference, recipe, seeds):
+    partner, share = draw_partners(recipe, seeds, 0)
+    rows = np.arange(len(seeds))
+    together = to_images(reference[0], rows, partner.astype(np.int64), share)
+    for slot in (0, 1, len(seeds) - 1):
+        pair = reference[0][[slot, int(partner[slot])]]
+        alone = to_images(pair, np.array([0]), np.array([1]), share[[slot]])
+        assert torch.equal(alone[0], together[slot])
+
+
+def test_a_mixed_view_is_the_stated_sum(reference, recipe, seeds):
+    partner, share = draw_partners(recipe, seeds, 0)
+    images = to_images(reference[0], np.array([5]), np.array([int(partner[5])]), share[[5]])
+    own, other = (reference[0][i].numpy().astype(np.float64) for i in (5, int(partner[5])))
+    expected = (share[5] * own + (1.0 - share[5]) * other) / 255.0
+    np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_image_that_is_alone_is_not_changed_by_mixing(reference):
+    images = to_images(reference[0], np.array([2]), np.array([2]), np.array([1.0], np.float32))
+    assert torch.equal(images, to_images(reference[0][2:3]))

@@ -1,0 +1,85 @@
+"""Small whole runs on scikit-learn's real digits."""
+
+import copy
+import json
+
+import pytest
+import safetensors.torch
+import torch
+from stillroom.pipeline.config import parse_config
+from stillroom.pipeline.models import build_model
+from stillroom.stages.digits import write_digits
+from stillroom.stages.executors import InProcess, execute
+from stillroom.stages.progress import NoProgress
+from stillroom.stages.registry import stage_named
+
+BASE = {
+    "data": {"holdout": 0.2, "samples_per_shard": 64},
+    "views": {"count": 4, "views_per_block": 2, "area": [0.25, 1.0], "flip": False},
+    "teacher": [{"name": "t", "model": "timm:test_resnet", "size": 32, "batch_size": 64}],
+    "student": {"model": "timm:test_resnet", "size": 32, "epochs": 1, "batch_size": 16, "learning_rate": 2e-3},
+}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Every eighth of the digits in class folders: 230 images."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder)
+    for number, path in enumerate(sorted(folder.glob("*/*.jpg"))):
+        if number % 8:
+            path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_weights(tmp_path_factory):
+    """A teacher with random weights, whose logits differ from view to view all the same."""
+    torch.manual_seed(7)
+    model = build_model("timm:test_resnet", 10)
+    with torch.no_grad():
+        model.get_classifier().weight.mul_(20.0)
+    path = tmp_path_factory.mktemp("weights") / "teacher.safetensors"
+    about = {"classes": json.dumps([str(digit) for digit in range(10)])}
+    path.write_bytes(safetensors.torch.save(model.state_dict(), about))
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_config(digits, teacher_weights, tmp_path_factory):
+    """A config of a small run, with some tables changed."""
+
+    def make(changes=None, folder=None):
+        data = copy.deepcopy(BASE)
+        data["run"] = {"dir": str(folder or tmp_path_factory.mktemp("run"))}
+        data["data"]["train"] = str(digits)
+        data["teacher"][0]["weights"] = str(teacher_weights)
+        for table, values in (changes or {}).items():
+            if isinstance(values, dict) and isinstance(data.get(table), list):
+                data[table][0] |= values
+            elif isinstance(values, dict):
+                data[table] = {**data.get(table, {}), **values}
+            else:
+                data[table] = values
+        return parse_config(data)
+
+    return make
+
+
+def run_stages(config, *names, again=False):
+    """Run stages here; the summaries by name."""
+    return {
+        name: execute(stage_named(name), config, InProcess(), NoProgress(), again=again) for name in names
+    }
+
+
+@pytest.fixture(scope="session")
+def make_run(make_config):
+    """A run with its cache filled."""
+
+    def make(changes=None, stages=("ingest", "seeds", "teacher")):
+        config = make_config(changes)
+        run_stages(config, *stages)
+        return config
+
+    return make
