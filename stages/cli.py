@@ -159,12 +159,12 @@ def _run_stages(
     with closing(options.executor()) as executor, make_progress() as progress:
         for stage in stages:
             summary = execute(stage, config, executor, progress, again=again)
-            concluded = stage.conclude(config, summary.results) if stage.conclude and summary.ran else None
+            concluded = summary.concluded
             if as_json:
                 print(json.dumps(concluded, indent=1))
             else:
                 print(f"{stage.name:8} {_sentence(stage, summary)}", flush=True)
-                for line in _details(summary, concluded):
+                for line in _details(summary):
                     print(f"         {line}", flush=True)
             if concluded is not None and not concluded["ok"]:
                 for failure in concluded["failures"][:20]:
@@ -192,9 +192,9 @@ def _sentence(stage: Stage, summary: Summary) -> str:
     return f"{summary.units:,} {stage.unit} in {duration(summary.seconds)}{rate}"
 
 
-def _details(summary: Summary, concluded: Any) -> list[str]:
+def _details(summary: Summary) -> list[str]:
     """What is worth a line of its own beside the sentence."""
-    if concluded is not None:
+    if summary.concluded is not None:
         lines = [
             f"{name}: {check['checked']:,} checked, {check['failed']} failed"
             + (
@@ -202,9 +202,9 @@ def _details(summary: Summary, concluded: Any) -> list[str]:
                 if "kl_mean" in check
                 else ""
             )
-            for name, check in concluded["checks"].items()
+            for name, check in summary.concluded["checks"].items()
         ]
-        return [*lines, *concluded["skipped"]]
+        return [*lines, *summary.concluded["skipped"]]
     shown = ("accepted", "rejected", "samples", "top1", "top5", "kl", "path")
     lines = []
     for name, result in summary.results.items():

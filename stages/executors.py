@@ -22,6 +22,7 @@ class Summary:
         units: work of those that were done now.
         seconds: wall-clock time.
         results: what each task that ran returned, by name.
+        concluded: what the stage made of them, where it joins them and any ran.
     """
 
     stage: str
@@ -30,6 +31,7 @@ class Summary:
     units: int
     seconds: float
     results: Mapping[str, Mapping[str, Any]]
+    concluded: Mapping[str, Any] | None
 
 
 class Executor(ABC):
@@ -79,6 +81,7 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
             for _, wave in groupby(left, key=lambda task: task.wave):
                 for task, result in executor.run(stage, config, list(wave), progress):
                     results[task.name] = result
+    concluded = stage.conclude(config, results) if stage.conclude is not None and left else None
     return Summary(
         stage.name,
         len(left),
@@ -86,4 +89,5 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
         sum(task.units for task in left),
         time.perf_counter() - started,
         results,
+        concluded,
     )

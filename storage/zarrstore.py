@@ -113,11 +113,13 @@ class CheckedStore(_PlaceStore):
             return self.place.read_range(key, start, stop)
         try:
             data = self.place.read(key)
-        except MissingObjectError:
+        except MissingObjectError as error:
             if key.endswith(METADATA):
                 return None  # Zarr asks for metadata to find out whether there is a node
             self.expect(key)
-            raise
+            raise MissingObjectError(
+                f"{self.place}/{key} is missing, though the ledger lists it; `stillroom verify` finds all that is gone"
+            ) from error
         self._check(key, data)
         if byte_range is None:
             return data

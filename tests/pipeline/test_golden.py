@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from stillroom.pipeline.recipe import Recipe, draw_partners, draw_views
 from stillroom.pipeline.seeds import seeds_of, uid_of
 

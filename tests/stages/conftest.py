@@ -6,6 +6,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
+
 from stillroom.pipeline.config import parse_config
 from stillroom.pipeline.models import build_model
 from stillroom.stages.digits import write_digits
@@ -66,15 +67,18 @@ def make_config(digits, teacher_weights, tmp_path_factory):
     return make
 
 
-def run_stages(config, *names, again=False):
-    """Run stages here; the summaries by name."""
-    return {
-        name: execute(stage_named(name), config, InProcess(), NoProgress(), again=again) for name in names
-    }
+@pytest.fixture(scope="session")
+def run_stages():
+    """Runs stages here; the summaries by name."""
+
+    def run(config, *names, again=False):
+        return {name: execute(stage_named(name), config, InProcess(), NoProgress(), again=again) for name in names}
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def make_run(make_config):
+def make_run(make_config, run_stages):
     """A run with its cache filled."""
 
     def make(changes=None, stages=("ingest", "seeds", "teacher")):
