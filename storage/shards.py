@@ -73,9 +73,7 @@ def scan_tar(file: IO[bytes], name: str) -> Iterator[TarSample]:
     current: TarSample | None = None
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            end = 0
             for info in tar:
-                end = max(end, info.offset_data + info.size)
                 prefix, extension = base_plus_ext(info.name) if info.isreg() else (None, None)
                 if not prefix or not extension:
                     continue
@@ -86,8 +84,10 @@ def scan_tar(file: IO[bytes], name: str) -> Iterator[TarSample]:
                 if extension.lower() in current.members:
                     raise DataError(f"{name} holds {info.name} twice in a row; each member of a sample needs its name")
                 current.members[extension.lower()] = Member(info.offset_data, info.size)
-            if file.seek(0, io.SEEK_END) < end:
-                raise DataError(f"{name} is cut short: a member ends at byte {end}, after the file")
+            # Python's reader takes a file that just stops for one that ends there.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise DataError(f"{name} is cut short: no end-of-archive block at byte {tar.offset}")
     except tarfile.TarError as error:
         raise DataError(f"{name} is not a readable tar: {error}") from error
     if current is not None:

@@ -1,0 +1,134 @@
+"""Students: they learn, from each kind of target; they resume exactly; they refuse what they were not made from."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from stillroom.pipeline.trainer import Trainer
+from stillroom.stages.digits import write_digits
+from stillroom.stages.metrics import read_metrics
+from stillroom.storage.errors import FingerprintError, MissingObjectError
+
+
+@pytest.fixture(scope="module")
+def cached(make_run):
+    return make_run()
+
+
+def student_of(make_config, cached, **changes):
+    return make_config({"student": changes}, folder=cached.run.dir)
+
+
+def weights_of(config):
+    place = config.student_place(config.student[0])
+    return safetensors.torch.load(place.read("weights.safetensors"))
+
+
+@pytest.mark.parametrize("target", ["cache", "online", "labels"])
+def test_each_kind_of_target_trains_and_leaves_weights_figures_and_metrics(make_config, cached, run_stages, target):
+    config = student_of(make_config, cached, name=target, target=target, epochs=2)
+    (facts,) = run_stages(config, "student")["student"].results.values()
+    assert 0.0 <= facts["top1"] <= facts["top5"] <= 1.0
+    assert facts["kl"] > 0.0
+    assert (facts["proved"] > 0) == (target == "cache")
+    place = config.student_place(config.student[0])
+    events = read_metrics(place)
+    assert [event["step"] for event in events if event["event"] == "eval"] == [facts["steps"] // 2, facts["steps"]]
+    assert any(name.startswith("tensorboard/events") for name in place.list())
+    assert json.loads(place.read("result.json"))["top1"] == facts["top1"]
+    assert weights_of(config).keys()
+
+
+@pytest.mark.parametrize("target", ["cache", "labels"])
+def test_a_student_that_is_killed_at_any_step_goes_on_exactly(make_config, cached, run_stages, monkeypatch, target):
+    steady = student_of(make_config, cached, name=f"steady-{target}", target=target, epochs=2)
+    run_stages(steady, "student")
+    killed = student_of(make_config, cached, name=f"killed-{target}", target=target, epochs=2, checkpoint_minutes=0)
+    train, limit = Trainer.train, iter([1, 9, 13])
+
+    def until_killed(self, batch):
+        if self.step == until_killed.limit:
+            raise KeyboardInterrupt
+        return train(self, batch)
+
+    monkeypatch.setattr(Trainer, "train", until_killed)
+    for until_killed.limit in limit:
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(killed, "student")
+    monkeypatch.undo()
+    run_stages(killed, "student")
+    one, other = weights_of(steady), weights_of(killed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps = [line["step"] for line in read_metrics(killed.student_place(killed.student[0])) if line["event"] == "eval"]
+    assert len(steps) == len(set(steps)) == 2
+
+
+def test_a_student_of_other_settings_is_refused_by_name(make_config, cached, run_stages):
+    run_stages(student_of(make_config, cached, name="settings"), "student")
+    with pytest.raises(FingerprintError, match=r"student.temperature = 1.0, this run has student.temperature = 3.0"):
+        run_stages(student_of(make_config, cached, name="settings", temperature=3.0), "student")
+
+
+def test_a_student_asks_for_the_views_that_the_cache_does_not_have(make_config, cached, run_stages):
+    config = make_config({"views": {"count": 8}, "student": {"name": "greedy"}}, folder=cached.run.dir)
+    with pytest.raises(MissingObjectError, match=r"4 of 8 are laid out.*run `stillroom teacher` first"):
+        run_stages(config, "student")
+
+
+def test_a_student_does_not_need_the_teachers_weights(make_config, cached, run_stages):
+    gone = {**cached.teacher[0].model_dump(), "weights": "gone.safetensors"}
+    config = make_config({"teacher": [gone], "student": {"name": "alone"}}, folder=cached.run.dir)
+    assert run_stages(config, "teacher")["teacher"].ran == 0
+    assert run_stages(config, "student")["student"].ran == 1
+
+
+@pytest.mark.slow
+def test_students_of_the_cache_beat_students_of_the_labels(make_config, run_stages, tmp_path):
+    """On all the digits, at equal steps, over three seeds; the teacher is one of the same size, trained on labels."""
+    images = tmp_path / "digits"
+    write_digits(images)
+    plain = {"train": str(images), "samples_per_shard": 256}
+    teacher = make_config(
+        {
+            "data": plain,
+            "views": {"count": 16, "area": [0.5, 1.0], "mixup": False},
+            "teacher": [],
+            "student": {"name": "teacher", "target": "labels", "epochs": 16, "batch_size": 64, "learning_rate": 3e-3},
+        },
+        folder=tmp_path / "teacher",
+    )
+    (its_facts,) = run_stages(teacher, "ingest", "seeds", "student")["student"].results.values()
+    weights = teacher.student_place(teacher.student[0]).local("weights.safetensors")
+    students = [
+        {
+            "name": f"{target}-{seed}",
+            "target": target,
+            "seed": seed,
+            "model": "timm:test_resnet",
+            "size": 32,
+            "epochs": 5,
+            "batch_size": 64,
+            "learning_rate": 3e-3,
+            "temperature": 2.0,
+        }
+        for target in ("cache", "labels")
+        for seed in range(3)
+    ]
+    made = {**make_config().teacher[0].model_dump(), "weights": str(weights)}
+    run = make_config(
+        {
+            "data": plain,
+            "views": {"count": 6, "area": [0.25, 1.0], "mixup": True},
+            "teacher": [made],
+            "student": students,
+        },
+        folder=tmp_path / "run",
+    )
+    results = run_stages(run, "ingest", "seeds", "teacher", "student")["student"].results
+    top1 = {target: [results[f"{target}-{seed}"]["top1"] for seed in range(3)] for target in ("cache", "labels")}
+    print(f"teacher {its_facts['top1']:.4f}; top-1 by seed: {top1}")
+    assert its_facts["top1"] > 0.95
+    assert np.mean(top1["cache"]) > np.mean(top1["labels"]), top1
