@@ -1,0 +1,75 @@
+"""Which frequency table codes a coefficient: a scale class, read off the energy of the row's coefficients before it.
+
+Rows differ in how far they are from the mean; where a row's first coefficients are large, so will the later ones be.
+Classes lie a quarter octave apart, so a finer step shifts every class by a constant and needs no new tables. Integer
+throughout. It knows nothing of logits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PER_OCTAVE = 4
+# The class whose scale is one step.
+UNIT_CLASS = 12
+CLASS_COUNT = UNIT_CLASS + PER_OCTAVE * 8 + 2
+# Steps may be refined by sixteenths of an octave.
+REFINE_PER_OCTAVE = 16
+MAX_REFINE = 6 * REFINE_PER_OCTAVE
+TOTAL = 1 << 20
+_ROOTS = [1073741824, 1121280436, 1170923762, 1222764986, 1276901417, 1333434672, 1392470869, 1454120821,
+          1518500250, 1585730000, 1655936265, 1729250827, 1805811301, 1885761398, 1969251188, 2056437387]  # fmt: skip
+
+
+def table_sizes() -> NDArray[np.int32]:
+    """The largest symbol magnitude of each class, int32 [CLASS_COUNT]; what lies beyond is stored exactly."""
+    sizes = [int(6 * 2 ** ((c - UNIT_CLASS) / PER_OCTAVE)) + 6 for c in range(CLASS_COUNT)]
+    return np.array(sizes, np.int32)
+
+
+def scale_of(index: NDArray[np.integer] | int) -> NDArray[np.float64]:
+    """The scale that a class stands for, in steps."""
+    return np.exp2((np.asarray(index) - UNIT_CLASS) / PER_OCTAVE)
+
+
+@dataclass(frozen=True)
+class ScaleContext:
+    """The classes of each axis at one refinement of the step.
+
+    Attributes:
+        weights: int32 [K].
+        base: int64 [K], class below the first threshold.
+        thresholds: an int64 array per axis.
+    """
+
+    weights: NDArray[np.int32]
+    base: NDArray[np.int64]
+    thresholds: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def refined(
+        cls,
+        weights: NDArray[np.int32],
+        base_scale: NDArray[np.int16],
+        threshold_count: NDArray[np.int16],
+        thresholds: NDArray[np.int64],
+        refine: int,
+    ) -> "ScaleContext":
+        """The classes where the step is 2**(-refine / 16) of the model's."""
+        octaves, part = divmod(refine, REFINE_PER_OCTAVE)
+        scaled = (thresholds * _ROOTS[part] >> 30) << octaves
+        ends = np.cumsum(threshold_count.astype(np.int64))
+        split = tuple(np.split(scaled, ends[:-1])) if len(ends) else ()
+        return cls(weights, base_scale.astype(np.int64) + (refine + 2) // 4, split)
+
+    def classes(self, magnitudes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The class of every coefficient, [rows, K], from the levels' magnitudes [rows, K]."""
+        steps = magnitudes.astype(np.int64) * self.weights
+        energy = np.cumsum(steps, axis=1) - steps
+        out = np.empty(magnitudes.shape, np.int64)
+        for axis, limits in enumerate(self.thresholds):
+            out[:, axis] = self.base[axis]
+            for limit in limits:
+                out[:, axis] += energy[:, axis] >= limit
+        return np.clip(out, 0, CLASS_COUNT - 1)
