@@ -48,7 +48,7 @@ class LogitCodec:
     Attributes:
         dtype: dtype of the logical array, "float32" or "float16".
         serializer: the Zarr array-to-bytes codec.
-        compressors: the Zarr bytes-to-bytes codecs after it. Ours carry a checksum of their own, the plain ones get one.
+        compressors: the Zarr bytes-to-bytes codecs after it: a checksum where the serializer has none of its own.
     """
 
     dtype: str

@@ -66,7 +66,7 @@ class Engine:
 
     def coefficients(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Coefficients float64 [rows, K], and which rows are within the arithmetic's range, bool [rows]."""
-        inside: NDArray[np.bool_] = (np.abs(rows) <= _LIMIT).all(axis=1)
+        inside: NDArray[np.bool_] = np.asarray((np.abs(rows) <= _LIMIT).all(axis=1))
         out = np.empty((len(rows), self.model.axis_count))
         block = max(1, _BLOCK // max(1, self.model.classes))
         for start in range(0, len(rows), block):
@@ -90,7 +90,7 @@ class Engine:
         odd = trellis.walk(symbols)
         classes = context.classes(np.abs(trellis.levels(symbols, odd)))
         magnitude = np.abs(symbols)
-        fits = (magnitude <= self.tables.sizes[classes]).all(axis=1)
+        fits: NDArray[np.bool_] = np.asarray((magnitude <= self.tables.sizes[classes]).all(axis=1))
         # The largest table's last symbol may have been clipped to: such rows are not represented.
         fits &= (np.abs(scaled) < 2 * int(self.tables.sizes.max()) - 2).all(axis=1)
         return Symbols(symbols, odd, classes, fits)

@@ -8,7 +8,7 @@ one vectorised call. It knows nothing of logits.
 from dataclasses import dataclass
 from typing import Any
 
-import constriction
+import constriction  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +100,7 @@ def decode(
     state = np.zeros(rows, np.uint8)
     energy = np.zeros(rows, np.int64)
     sizes = tables.sizes.tolist()
-    for axis in range(axes):
+    for axis in range(axes if rows else 0):
         base = int(context.base[axis])
         odd = state & 1
         limits = context.thresholds[axis]

@@ -6,6 +6,7 @@ others, so that the step holds on rows that were not fitted. The final axes come
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,19 +131,19 @@ class _Fit:
             shift=np.zeros((CLASS_COUNT, 2, 3), np.int16),
         )
         for attempt in range(_ROUNDS):
-            axes = int((deviation > 0.5 * step).sum())
-            model = self._learn(replace(blank, step=step), axes, rounds=3 if attempt == 0 else 2)
+            count = int((deviation > 0.5 * step).sum())
+            model = self._learn(replace(blank, step=step), count, rounds=3 if attempt == 0 else 2)
             step = self._bisect(model)
-        found = self._symbols(Engine(replace(model, step=step)), step)
+        found = self._symbols(Engine(replace(model, step=step)))
         occupied = (found.symbols != 0).mean(axis=0) > 2e-4
-        axes = int(np.flatnonzero(occupied).max(initial=-1)) + 1
-        model = self._learn(replace(blank, step=step), axes, rounds=2)
+        count = int(np.flatnonzero(occupied).max(initial=-1)) + 1
+        model = self._learn(replace(blank, step=step), count, rounds=2)
         step = self._bisect(model)
         model = replace(model, step=step)
         self.bits = self._price(model)
-        self.model = _with_axes(model, final, axes)
+        self.model = _with_axes(model, final, count)
 
-    def _symbols(self, tools: Engine, step: float) -> Symbols:
+    def _symbols(self, tools: Engine) -> Symbols:
         return tools.quantise(self._all[:, : tools.model.axis_count], 0)
 
     def _learn(self, model: TransformModel, axes: int, rounds: int) -> TransformModel:
@@ -165,7 +166,7 @@ class _Fit:
                 thresholds=thresholds,
                 tables=tables,
             )
-            found = self._symbols(Engine(model), model.step)
+            found = self._symbols(Engine(model))
             rough = np.abs(levels(found.symbols, found.odd))
             tables = statistics.learn_tables(found.symbols, found.odd, found.classes, self._prior)
         return replace(
@@ -196,10 +197,7 @@ class _Fit:
             synthesis = part.axes.synthesis[:axes].astype(np.float32)
             mean = part.axes.mean.astype(np.float32)
             kl = fast_divergence(
-                part.rows,
-                values[at : at + len(part.rows)],
-                lambda v, s=synthesis, m=mean: v @ s + m,
-                self._temperatures,
+                part.rows, values[at : at + len(part.rows)], partial(_rebuild, synthesis, mean), self._temperatures
             )
             sums += kl.sum(axis=1)
             at += len(part.rows)
@@ -207,11 +205,17 @@ class _Fit:
 
     def _price(self, model: TransformModel) -> float:
         tools = Engine(model)
-        found = self._symbols(tools, model.step)
+        found = self._symbols(tools)
         bits = tools.tables.bits[
             found.classes, found.odd, np.minimum(np.abs(found.symbols), tools.tables.bits.shape[2] - 1)
         ]
         return float(bits.sum()) / max(1, len(self._all))
+
+
+def _rebuild(
+    synthesis: NDArray[np.float32], mean: NDArray[np.float32], values: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return values @ synthesis + mean
 
 
 def _with_axes(model: TransformModel, final: Axes, axes: int) -> TransformModel:

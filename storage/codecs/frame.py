@@ -116,8 +116,8 @@ def used_rows(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
         ModelError: a row holds infinities, or NaN among numbers.
     """
     nan = np.isnan(rows)
-    used: NDArray[np.bool_] = ~nan.all(axis=1)
-    bad = used & ~np.isfinite(rows).all(axis=1)
+    used: NDArray[np.bool_] = ~np.asarray(nan.all(axis=1))
+    bad: NDArray[np.bool_] = used & ~np.asarray(np.isfinite(rows).all(axis=1))
     if bad.any():
         slot = int(np.flatnonzero(bad)[0])
         raise ModelError(

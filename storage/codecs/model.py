@@ -160,5 +160,4 @@ def model_from_text(text: str, digest: str) -> TransformModel:
     plain = np.frombuffer(data[8 : 8 + (len(data) - 8) // 2 * 2], np.uint8).reshape(2, -1).T.tobytes()[:size]
     if hashlib.sha256(plain).hexdigest() != digest:
         raise DamagedObjectError(f"the transform model in zarr.json is not {digest}; restore the array's metadata")
-    model = TransformModel.from_bytes(plain)
-    return model
+    return TransformModel.from_bytes(plain)

@@ -6,7 +6,7 @@ Kept for comparison, and for students that only ever ask for T = 1.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import constriction
+import constriction  # type: ignore[import-untyped]
 import numpy as np
 
 from ..errors import ConfigError, DamagedObjectError
@@ -58,7 +58,7 @@ class SqrtPCodec(RowCodec):
             model = constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
             coder.encode_reverse(symbols.ravel(), model)
         table = varint(len(frequencies)) + b"".join(varint(int(f)) for f in frequencies)
-        return table + tail.tobytes() + coder.get_compressed().astype("<u4").tobytes()
+        return b"".join((table, tail.tobytes(), coder.get_compressed().astype("<u4").tobytes()))
 
     def decode_body(self, body: bytes, rows: int, classes: int) -> Rows:
         """See `RowCodec.decode_body`."""

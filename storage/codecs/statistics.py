@@ -68,7 +68,7 @@ def _gamma_regression(feature: Floats, magnitude: Floats) -> tuple[float, float]
 
 
 def prior_tables() -> list[list[Floats]]:
-    """Per class, per quantiser and shape: probabilities of magnitudes 0 … size, of generalised Gaussian coefficients."""
+    """Per class, per quantiser and shape: probabilities of magnitudes 0 … size, of generalised Gaussians."""
     return [
         [np.stack([_cells(float(scale_of(c)), int(size), q, s) for s in _SHAPES]) for q in range(2)]
         for c, size in enumerate(table_sizes())
@@ -129,7 +129,7 @@ def _whole(p: Floats) -> NDArray[np.int64]:
 def learn_shift(
     scaled: Floats, symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.int64]
 ) -> NDArray[np.int16]:
-    """Where coefficients lie, on the mean, beyond the level of magnitudes 1, 2 and 3+: int16 [classes, 2, 3], 1/256 step.
+    """The mean of coefficients beyond the level of magnitudes 1, 2 and 3+: int16 [classes, 2, 3], in 1/256 step.
 
     Args:
         scaled: float64 [n, K], coefficients in steps.

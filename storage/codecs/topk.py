@@ -40,7 +40,7 @@ class TopKCodec(RowCodec):
         """4k + 2 bytes per row, 6k + 2 above 65,536 classes."""
         if not rows.size:
             return b""
-        count, classes = rows.shape
+        classes = rows.shape[1]
         k = min(self.k, classes)
         wide = rows.astype(np.float64)
         p = np.exp(wide - wide.max(axis=1, keepdims=True))
@@ -51,7 +51,7 @@ class TopKCodec(RowCodec):
         np.put_along_axis(p, best, 0, 1)
         tail = np.maximum(p.sum(axis=1), _FLOOR)
         indices = best.astype("<u2" if classes <= 1 << 16 else "<u4")
-        return kept.astype("<f2").tobytes() + tail.astype("<f2").tobytes() + indices.tobytes()
+        return b"".join((kept.astype("<f2").tobytes(), tail.astype("<f2").tobytes(), indices.tobytes()))
 
     def decode_body(self, body: bytes, rows: int, classes: int) -> Rows:
         """See `RowCodec.decode_body`."""

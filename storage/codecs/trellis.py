@@ -38,7 +38,8 @@ def levels(symbols: NDArray[np.integer], odd: NDArray[np.integer]) -> NDArray[np
         odd: 1 where the second quantiser (odd states) was in force, else 0; same shape.
     """
     wide = symbols.astype(np.int32)
-    return 2 * wide - np.sign(wide) * odd.astype(np.int32)
+    out: NDArray[np.int32] = 2 * wide - np.sign(wide) * odd.astype(np.int32)
+    return out
 
 
 def walk(symbols: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -101,5 +102,6 @@ def quantise(
         before = (state >> 1) + 4 * taken[axis, state, every]
         chosen[axis] = _SUBSET[before, state & 1]
         state = before
-    out = np.take_along_axis(symbol, chosen[None], 0)[0]
-    return np.where(x < 0, -out, out).T
+    out: NDArray[np.int32] = np.take_along_axis(symbol, chosen[None], 0)[0]
+    np.negative(out, out=out, where=x < 0)
+    return out.T

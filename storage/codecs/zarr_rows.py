@@ -81,7 +81,7 @@ class RowCodec(ArrayBytesCodec):
         """The codec as it stands in zarr.json."""
         return {"name": self.codec_name, "configuration": self.configuration()}
 
-    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:  # noqa: ARG002
         """Only float arrays with a class dimension can be stored.
 
         Raises:
