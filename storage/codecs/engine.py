@@ -10,15 +10,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from . import trellis
-from .entropy import SymbolTables
+from .entropy import SymbolTables, classes_of, decode, follow
 from .model import TransformModel
-from .scales import MAX_REFINE, REFINE_PER_OCTAVE, ScaleContext
+from .scales import REFINE_PER_OCTAVE, ScaleContext
+from .trellis import UNIT, quantise
 
 FRACTION = 1024
 # Beyond ±4096 a row is stored exactly: 2**22 (logit) · 2**15 (axis) leaves the sum below 2**53 for any real row.
 _LIMIT = 4096.0
 _BLOCK = 1 << 20
+_FAR = 2.0**26
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Symbols:
     Attributes:
         symbols: int32 [rows, K].
         odd: uint8 [rows, K], the quantiser in force.
-        classes: int64 [rows, K], scale classes.
+        classes: uint8 [rows, K], scale classes.
         fits: bool [rows], whether every symbol has a place in its table.
     """
 
     symbols: NDArray[np.int32]
     odd: NDArray[np.uint8]
-    classes: NDArray[np.int64]
+    classes: NDArray[np.uint8]
     fits: NDArray[np.bool_]
 
 
@@ -48,7 +49,8 @@ class Engine:
         self._analysis = np.ascontiguousarray(analysis.T.astype(np.float64))
         self._synthesis = (model.axes * model.axis_step[:, None]).astype(np.float32)
         self._mean = (model.mean / FRACTION).astype(np.float32)
-        self._prices = (self.tables.bits * model.rate_price).astype(np.float32)
+        self._prices = np.rint(self.tables.bits.astype(np.float64) * (model.rate_price * UNIT**2)).astype(np.int64)
+        self._bias = int(np.rint(model.bias * UNIT))
         self._contexts: dict[int, ScaleContext] = {}
 
     def context(self, refine: int) -> ScaleContext:
@@ -82,39 +84,40 @@ class Engine:
 
     def quantise(self, coefficients: NDArray[np.float64], refine: int) -> Symbols:
         """The symbols of coefficients [rows, K] at a refinement of the step."""
-        scaled = (coefficients * (1 / self.step(refine))).astype(np.float32)
-        np.clip(scaled, -(2.0**20), 2.0**20, out=scaled)
+        whole = np.rint(np.clip(coefficients * (UNIT / self.step(refine)), -_FAR, _FAR)).astype(np.int64)
         context = self.context(refine)
-        guess = np.rint(np.maximum(np.abs(scaled) - np.float32(0.25), 0)).astype(np.int32)
-        symbols = trellis.quantise(scaled, self._prices, context.classes(guess), self.model.bias)
-        odd = trellis.walk(symbols)
-        classes = context.classes(np.abs(trellis.levels(symbols, odd)))
-        magnitude = np.abs(symbols)
-        fits: NDArray[np.bool_] = np.asarray((magnitude <= self.tables.sizes[classes]).all(axis=1))
+        follows = (context.weights, context.base, context.limits, context.ends)
+        guess = ((np.abs(whole) + UNIT // 4) // UNIT).astype(np.int32)
+        symbols = quantise(whole, self._prices, classes_of(guess, *follows), self._bias)
+        odd, classes = follow(symbols, *follows)
+        fits: NDArray[np.bool_] = np.asarray((np.abs(symbols) <= self.tables.sizes[classes]).all(axis=1))
         # The largest table's last symbol may have been clipped to: such rows are not represented.
-        fits &= (np.abs(scaled) < 2 * int(self.tables.sizes.max()) - 2).all(axis=1)
+        fits &= np.asarray((np.abs(whole) < UNIT * (2 * int(self.tables.sizes.max()) - 4)).all(axis=1))
         return Symbols(symbols, odd, classes, fits)
 
-    def values(
-        self, symbols: NDArray[np.int32], odd: NDArray[np.integer], classes: NDArray[np.integer], refine: int
-    ) -> NDArray[np.float32]:
-        """Reconstructed coefficients, float32, of the shape of the symbols."""
-        magnitude = np.abs(symbols)
-        moved = self.model.shift.reshape(-1)[((classes.astype(np.int32) * 2 + odd) * 3) + np.clip(magnitude, 1, 3) - 1]
-        level = (2 * magnitude - odd) * np.float32(256) + moved
-        out = np.copysign(level.astype(np.float32) * np.float32(self.step(refine) / 256), symbols)
-        return np.where(magnitude > 0, out, np.float32(0)).astype(np.float32)
+    def values(self, found: Symbols, refine: int) -> NDArray[np.float32]:
+        """Reconstructed coefficients, float32 [rows, K]; the decoder's own arithmetic."""
+        magnitude = np.abs(found.symbols)
+        key = (found.classes.astype(np.int32) * 2 + found.odd) * 3 + np.clip(magnitude, 1, 3) - 1
+        level = (2 * magnitude - found.odd) * 256 + self.model.shift.reshape(-1)[key]
+        out: NDArray[np.float32] = level.astype(np.float32) * np.float32(self.step(refine) / 256)
+        out *= np.sign(found.symbols)
+        return out
+
+    def decode(self, words: NDArray[np.uint32], rows: int, refine: int) -> NDArray[np.float32]:
+        """Logits float32 [rows, C] from the entropy coder's words.
+
+        Raises:
+            DamagedObjectError: the words do not hold that many rows.
+        """
+        context = self.context(refine)
+        return self.rebuild(decode(words, rows, context, self.tables, self.model.shift, self.step(refine)))
 
     def rebuild(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [rows, C], centred, from coefficients [rows, K]: the one matrix product."""
         out: NDArray[np.float32] = values @ self._synthesis
         out += self._mean
         return out
-
-
-def finest() -> int:
-    """The last refinement of the step."""
-    return MAX_REFINE
 
 
 @lru_cache(maxsize=16)

@@ -1,23 +1,22 @@
-"""Symbols to bytes and back: asymmetric numeral systems over integer frequencies, axis by axis, table by table.
+"""Symbols to bytes and back: range asymmetric numeral systems (rANS) over integer frequencies, row by row.
 
-The coder is constriction's ANS coder. Its tables come from integer frequencies that add up to 2**20, exact in a double,
-so encoder and decoder agree on every machine. Within an axis, rows are grouped by their table, so that each group is
-one vectorised call. It knows nothing of logits.
+Trellis state and scale class are followed symbol by symbol, in the encoder as in the decoder, so both always hold the
+same table. Integer throughout: the same bytes give the same symbols everywhere. Source: Duda, arXiv:1311.2540; 64-bit
+state and 32-bit words after Giesen. It knows nothing of logits.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-import constriction  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DamagedObjectError
-from .scales import CLASS_COUNT, ScaleContext
+from .compiled import compiled
+from .scales import CLASS_COUNT, TOTAL_BITS, ScaleContext
 from .trellis import NEXT_STATE
 
-_Categorical = constriction.stream.model.Categorical
-_AnsCoder = constriction.stream.stack.AnsCoder
+_LOW = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -25,104 +24,255 @@ class SymbolTables:
     """The entropy models of all scale classes and both quantisers.
 
     Attributes:
-        sizes: largest symbol magnitude of each class.
-        models: per class, per quantiser: constriction's model over symbols -size … size.
+        sizes: int64 [classes], the largest symbol magnitude.
+        starts: int64 [classes, 2], where a table begins in `cumulative`.
+        cumulative: int64, per table the cumulative frequencies of magnitudes 0 … size, and the total.
         bits: float32 [classes, 2, magnitudes], the price of a magnitude, sign included; high beyond a class' size.
     """
 
-    sizes: NDArray[np.int32]
-    models: tuple[tuple[Any, Any], ...]
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    cumulative: NDArray[np.int64]
     bits: NDArray[np.float32]
 
     @classmethod
-    def build(cls, sizes: NDArray[np.int32], frequencies: NDArray[np.uint32]) -> "SymbolTables":
-        """Tables from the model's flat frequencies: per class and quantiser, magnitudes 0 … size."""
-        models = []
+    def build(cls, sizes: NDArray[np.int32], frequencies: NDArray[np.uint32]) -> Self:
+        """Tables from the model's flat frequencies: per class and quantiser, magnitudes 0 … size.
+
+        Raises:
+            DamagedObjectError: the frequencies of a table do not add up.
+        """
         bits = np.full((CLASS_COUNT, 2, int(sizes.max()) + 1), 64, np.float32)
+        starts = np.zeros((CLASS_COUNT, 2), np.int64)
+        parts = []
         at = 0
+        if len(sizes) != CLASS_COUNT or int((sizes + 1).sum()) * 2 != len(frequencies) or not (frequencies > 0).all():
+            raise DamagedObjectError("a transform model has tables of the wrong size")
         for index, size in enumerate(sizes):
-            pair = []
             for quantiser in range(2):
-                counts = frequencies[at : at + size + 1].astype(np.float64)
+                counts = frequencies[at : at + size + 1].astype(np.int64)
+                if counts.sum() != 1 << TOTAL_BITS:
+                    raise DamagedObjectError("a transform model has a table that does not add up")
+                starts[index, quantiser] = at + 2 * index + quantiser
                 at += size + 1
-                one_sided = counts[1:] / 2
-                pair.append(_Categorical(np.concatenate([one_sided[::-1], counts[:1], one_sided]), perfect=False))
-                price = -np.log2(counts / counts.sum())
+                parts.append(np.concatenate([[0], np.cumsum(counts)]))
+                price = TOTAL_BITS - np.log2(counts)
                 price[1:] += 1
                 bits[index, quantiser, : size + 1] = price
-            models.append((pair[0], pair[1]))
-        return cls(sizes, tuple(models), bits)
+        return cls(sizes.astype(np.int64), starts, np.concatenate(parts), bits)
+
+
+@compiled
+def _class_of(energy: Any, base: int, limits: NDArray[np.int64], start: int, end: int) -> int:
+    index = base
+    while start < end and energy >= limits[start]:
+        start += 1
+        index += 1
+    return min(index, CLASS_COUNT - 1)
+
+
+@compiled
+def classes_of(
+    magnitudes: NDArray[np.int32],
+    weights: NDArray[np.int64],
+    base: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """The scale class of every coefficient, uint8 [rows, K], from the levels' magnitudes, int32 [rows, K]."""
+    rows, axes = magnitudes.shape
+    out = np.empty((rows, axes), np.uint8)
+    for row in range(rows):
+        energy = np.int64(0)
+        for axis in range(axes):
+            out[row, axis] = _class_of(energy, base[axis], limits, ends[axis], ends[axis + 1])
+            energy += magnitudes[row, axis] * weights[axis]
+    return out
+
+
+@compiled
+def follow(
+    symbols: NDArray[np.int32],
+    weights: NDArray[np.int64],
+    base: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The quantiser in force (0 or 1) and the scale class of every symbol, both uint8 [rows, K]."""
+    rows, axes = symbols.shape
+    odd = np.empty((rows, axes), np.uint8)
+    classes = np.empty((rows, axes), np.uint8)
+    for row in range(rows):
+        state = 0
+        energy = np.int64(0)
+        for axis in range(axes):
+            odd[row, axis] = state & 1
+            classes[row, axis] = _class_of(energy, base[axis], limits, ends[axis], ends[axis + 1])
+            k = np.int64(abs(symbols[row, axis]))
+            if k:
+                energy += (2 * k - (state & 1)) * weights[axis]
+            state = NEXT_STATE[state, k & 1]
+    return odd, classes
+
+
+@compiled
+def _encode(
+    symbols: NDArray[np.int32],
+    odd: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    cumulative: NDArray[np.int64],
+    out: NDArray[np.uint32],
+) -> int:
+    rows, axes = symbols.shape
+    state = np.uint64(_LOW)
+    one = np.uint64(1)
+    word = np.uint64(32)
+    shift = np.uint64(TOTAL_BITS)
+    count = 0
+    for row in range(rows - 1, -1, -1):
+        for axis in range(axes - 1, -1, -1):
+            k = symbols[row, axis]
+            magnitude = abs(k)
+            if magnitude:
+                if state >> np.uint64(62):
+                    out[count] = np.uint32(state & np.uint64(0xFFFFFFFF))
+                    count += 1
+                    state >>= word
+                state = (state << one) | np.uint64(k < 0)
+            at = starts[classes[row, axis], odd[row, axis]] + magnitude
+            low = np.uint64(cumulative[at])
+            frequency = np.uint64(cumulative[at + 1]) - low
+            if state >= frequency << np.uint64(63 - TOTAL_BITS):
+                out[count] = np.uint32(state & np.uint64(0xFFFFFFFF))
+                count += 1
+                state >>= word
+            state = ((state // frequency) << shift) + state % frequency + low
+    out[count] = np.uint32(state & np.uint64(0xFFFFFFFF))
+    out[count + 1] = np.uint32(state >> word)
+    return count + 2
 
 
 def encode(
-    symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.int64], tables: SymbolTables
+    symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.uint8], tables: SymbolTables
 ) -> NDArray[np.uint32]:
-    """The words of the ANS coder.
+    """The words of the rANS coder, in the order they are read; none for no symbols.
 
     Args:
         symbols: int32 [rows, K], none beyond its class' size.
-        odd: [rows, K], the quantiser in force (0 or 1).
-        classes: [rows, K], scale classes.
+        odd: uint8 [rows, K], the quantiser in force.
+        classes: uint8 [rows, K], scale classes.
         tables: the entropy models.
     """
-    coder = _AnsCoder()
-    keys = (classes << 1 | odd).astype(np.uint8)
-    for axis in range(symbols.shape[1] - 1, -1, -1):
-        key = keys[:, axis]
-        order = np.argsort(key, kind="stable")
-        column = np.ascontiguousarray(symbols[order, axis])
-        counts = np.bincount(key)
-        end = len(column)
-        for value in np.flatnonzero(counts)[::-1].tolist():
-            start = end - int(counts[value])
-            index, quantiser = value >> 1, value & 1
-            coder.encode_reverse(column[start:end] + tables.sizes[index], tables.models[index][quantiser])
-            end = start
-    words: NDArray[np.uint32] = coder.get_compressed()
-    return words
+    if not symbols.size:
+        return np.zeros(0, np.uint32)
+    out = np.empty(2 * symbols.size + 2, np.uint32)
+    count = _encode(symbols, odd, classes, tables.starts, tables.cumulative, out)
+    return out[:count][::-1].copy()
+
+
+@compiled
+def _decode(
+    words: NDArray[np.uint32],
+    weights: NDArray[np.int64],
+    base: NDArray[np.int64],
+    limits: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    cumulative: NDArray[np.int64],
+    shifts: Any,
+    scale: np.float32,
+    out: NDArray[np.float32],
+) -> bool:
+    rows, axes = out.shape
+    x = (np.uint64(words[0]) << np.uint64(32)) | np.uint64(words[1])
+    at = 2
+    mask = np.uint64((1 << TOTAL_BITS) - 1)
+    for row in range(rows):
+        state = 0
+        energy = np.int64(0)
+        for axis in range(axes):
+            odd = state & 1
+            index = _class_of(energy, base[axis], limits, ends[axis], ends[axis + 1])
+            start = starts[index, odd]
+            slot = np.int64(x & mask)
+            k = np.int64(0)
+            while k < 6 and slot >= cumulative[start + k + 1]:
+                k += 1
+            if slot >= cumulative[start + k + 1]:
+                high = sizes[index]
+                while k < high:
+                    middle = (k + high) >> 1
+                    if slot >= cumulative[start + middle + 1]:
+                        k = middle + 1
+                    else:
+                        high = middle
+            low = cumulative[start + k]
+            x = np.uint64(cumulative[start + k + 1] - low) * (x >> np.uint64(TOTAL_BITS)) + np.uint64(slot - low)
+            if x < np.uint64(_LOW):
+                if at >= len(words):
+                    return False
+                x = (x << np.uint64(32)) | np.uint64(words[at])
+                at += 1
+            if k:
+                level = (2 * k - odd) * 256 + shifts[index, odd, min(k, 3) - 1]
+                value = np.float32(level) * scale
+                if x & np.uint64(1):
+                    value = -value
+                out[row, axis] = value
+                x >>= np.uint64(1)
+                if x < np.uint64(_LOW):
+                    if at >= len(words):
+                        return False
+                    x = (x << np.uint64(32)) | np.uint64(words[at])
+                    at += 1
+                energy += (2 * k - odd) * weights[axis]
+            else:
+                out[row, axis] = 0
+            state = NEXT_STATE[state, k & 1]
+    return at == len(words) and x == np.uint64(_LOW)
 
 
 def decode(
-    words: NDArray[np.uint32], rows: int, context: ScaleContext, tables: SymbolTables
-) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Symbols, and keys 2 · class + quantiser, both [K, rows].
+    words: NDArray[np.uint32],
+    rows: int,
+    context: ScaleContext,
+    tables: SymbolTables,
+    shifts: NDArray[np.int16],
+    step: float,
+) -> NDArray[np.float32]:
+    """Reconstructed coefficients, float32 [rows, K].
+
+    Args:
+        words: what `encode` gave.
+        rows: how many rows they hold.
+        context: the scale classes in force.
+        tables: the entropy models.
+        shifts: int16 [classes, 2, 3], see `TransformModel.shift`.
+        step: the quantiser's step.
 
     Raises:
-        DamagedObjectError: the words are no ANS stream, or are not used up.
+        DamagedObjectError: the words are no rANS stream of that many rows.
     """
-    try:
-        coder = _AnsCoder(words)
-    except ValueError as error:
-        raise DamagedObjectError(f"a chunk of logits holds no symbols: {error}") from error
-    axes = len(context.weights)
-    symbols = np.zeros((axes, rows), np.int32)
-    keys = np.empty((axes, rows), np.uint8)
-    state = np.zeros(rows, np.uint8)
-    energy = np.zeros(rows, np.int64)
-    sizes = tables.sizes.tolist()
-    for axis in range(axes if rows else 0):
-        base = int(context.base[axis])
-        odd = state & 1
-        limits = context.thresholds[axis]
-        if len(limits):
-            index = np.searchsorted(limits, energy, side="right")
-            index += base
-            key = (np.minimum(index, CLASS_COUNT - 1) << 1).astype(np.uint8) | odd
-        else:
-            key = odd + np.uint8(min(base, CLASS_COUNT - 1) << 1)
-        order = key.argsort(kind="stable")
-        counts = np.bincount(key)
-        parts = []
-        for value in counts.nonzero()[0].tolist():
-            part = coder.decode(tables.models[value >> 1][value & 1], int(counts[value]))
-            part -= sizes[value >> 1]
-            parts.append(part)
-        column = symbols[axis]
-        column[order] = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        keys[axis] = key
-        state = NEXT_STATE[state, column & 1]
-        magnitude = np.abs(column)
-        energy += (2 * magnitude - (odd & (magnitude > 0))) * context.weights[axis]
-    if not coder.is_empty():
-        raise DamagedObjectError("a chunk of logits holds more symbols than rows")
-    return symbols, keys
+    out = np.zeros((rows, len(context.weights)), np.float32)
+    whole = len(words) == 0
+    if out.size:
+        whole = len(words) >= 2 and bool(
+            _decode(
+                words,
+                context.weights,
+                context.base,
+                context.limits,
+                context.ends,
+                tables.sizes,
+                tables.starts,
+                tables.cumulative,
+                shifts,
+                np.float32(step / 256),
+                out,
+            )
+        )
+    if not whole:
+        raise DamagedObjectError(f"a chunk of logits does not hold the symbols of {rows} rows")
+    return out

@@ -19,7 +19,6 @@ from .fast_divergence import fast_divergence
 from .frame import used_rows
 from .model import TransformModel
 from .scales import CLASS_COUNT, table_sizes
-from .trellis import levels
 
 _FOLDS = 5
 # The step is fitted to a little less than the bound, so that most chunks hold it at the first try.
@@ -113,7 +112,7 @@ class _Fit:
             classes=classes,
             temperatures=temperatures,
             max_kl=max_kl,
-            row_kl=max(12 * max_kl, 1e-4),
+            row_kl=max(30 * max_kl, 1e-4),
             step=step,
             rate_price=rate_price,
             bias=bias,
@@ -167,7 +166,7 @@ class _Fit:
                 tables=tables,
             )
             found = self._symbols(Engine(model))
-            rough = np.abs(levels(found.symbols, found.odd))
+            rough = _levels(found)
             tables = statistics.learn_tables(found.symbols, found.odd, found.classes, self._prior)
         return replace(
             model, tables=tables, shift=statistics.learn_shift(scaled, found.symbols, found.odd, found.classes)
@@ -190,7 +189,7 @@ class _Fit:
         axes = tools.model.axis_count
         ratio = tools.model.step / step
         found = tools.quantise(self._all[:, :axes] * ratio, 0)
-        values = tools.values(found.symbols, found.odd, found.classes, 0) / np.float32(ratio)
+        values = tools.values(found, 0) / np.float32(ratio)
         sums = np.zeros(len(self._temperatures))
         at = 0
         for part in self._folds:
@@ -210,6 +209,12 @@ class _Fit:
             found.classes, found.odd, np.minimum(np.abs(found.symbols), tools.tables.bits.shape[2] - 1)
         ]
         return float(bits.sum()) / max(1, len(self._all))
+
+
+def _levels(found: Symbols) -> NDArray[np.int32]:
+    """Magnitudes of the levels, int32 [n, K]."""
+    magnitude = np.abs(found.symbols)
+    return np.where(magnitude > 0, 2 * magnitude - found.odd, 0).astype(np.int32)
 
 
 def _rebuild(

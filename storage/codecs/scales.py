@@ -6,6 +6,7 @@ throughout. It knows nothing of logits.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ CLASS_COUNT = UNIT_CLASS + PER_OCTAVE * 8 + 2
 # Steps may be refined by sixteenths of an octave.
 REFINE_PER_OCTAVE = 16
 MAX_REFINE = 6 * REFINE_PER_OCTAVE
-TOTAL = 1 << 20
+TOTAL_BITS = 20
+TOTAL = 1 << TOTAL_BITS
 _ROOTS = [1073741824, 1121280436, 1170923762, 1222764986, 1276901417, 1333434672, 1392470869, 1454120821,
           1518500250, 1585730000, 1655936265, 1729250827, 1805811301, 1885761398, 1969251188, 2056437387]  # fmt: skip
 
@@ -38,14 +40,16 @@ class ScaleContext:
     """The classes of each axis at one refinement of the step.
 
     Attributes:
-        weights: int32 [K].
-        base: int64 [K], class below the first threshold.
-        thresholds: an int64 array per axis.
+        weights: int64 [K], what a level adds to the row's energy.
+        base: int64 [K], the class below the first limit.
+        limits: int64, the energies that raise the class by one, axis after axis.
+        ends: int64 [K + 1], where each axis' limits begin, and the end.
     """
 
-    weights: NDArray[np.int32]
+    weights: NDArray[np.int64]
     base: NDArray[np.int64]
-    thresholds: tuple[NDArray[np.int64], ...]
+    limits: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
     @classmethod
     def refined(
@@ -55,21 +59,10 @@ class ScaleContext:
         threshold_count: NDArray[np.int16],
         thresholds: NDArray[np.int64],
         refine: int,
-    ) -> "ScaleContext":
+    ) -> Self:
         """The classes where the step is 2**(-refine / 16) of the model's."""
         octaves, part = divmod(refine, REFINE_PER_OCTAVE)
         scaled = (thresholds * _ROOTS[part] >> 30) << octaves
-        ends = np.cumsum(threshold_count.astype(np.int64))
-        split = tuple(np.split(scaled, ends[:-1])) if len(ends) else ()
-        return cls(weights, base_scale.astype(np.int64) + (refine + 2) // 4, split)
-
-    def classes(self, magnitudes: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The class of every coefficient, [rows, K], from the levels' magnitudes [rows, K]."""
-        steps = magnitudes.astype(np.int64) * self.weights
-        energy = np.cumsum(steps, axis=1) - steps
-        out = np.empty(magnitudes.shape, np.int64)
-        for axis, limits in enumerate(self.thresholds):
-            out[:, axis] = self.base[axis]
-            for limit in limits:
-                out[:, axis] += energy[:, axis] >= limit
-        return np.clip(out, 0, CLASS_COUNT - 1)
+        ends = np.concatenate([[0], np.cumsum(threshold_count.astype(np.int64))]).astype(np.int64)
+        base = np.clip(base_scale.astype(np.int64) + (refine + 2) // 4, 0, CLASS_COUNT - 1)
+        return cls(weights.astype(np.int64), base, scaled, ends)

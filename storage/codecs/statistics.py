@@ -1,5 +1,7 @@
 """Scale classes and frequency tables, learned from a pilot's coefficients; all that leaves here is integer."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +69,7 @@ def _gamma_regression(feature: Floats, magnitude: Floats) -> tuple[float, float]
     return level + float(np.log(np.mean(magnitude / np.exp(level + slope * feature)) + 1e-9)), slope
 
 
+@lru_cache(maxsize=1)
 def prior_tables() -> list[list[Floats]]:
     """Per class, per quantiser and shape: probabilities of magnitudes 0 … size, of generalised Gaussians."""
     return [
@@ -93,7 +96,7 @@ def _cells(scale: float, size: int, quantiser: int, shape: float) -> Floats:
 
 
 def learn_tables(
-    symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.int64], prior: list[list[Floats]]
+    symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.uint8], prior: list[list[Floats]]
 ) -> NDArray[np.uint32]:
     """Frequencies of all classes and quantisers, flat: the pilot's counts over the best-fitting prior.
 
@@ -106,7 +109,7 @@ def learn_tables(
     sizes = table_sizes()
     out = []
     magnitude = np.abs(symbols).ravel()
-    key = (classes << 1 | odd).ravel()
+    key = (classes * 2 + odd).ravel()
     for index, size in enumerate(sizes):
         for quantiser in range(2):
             mine = magnitude[key == index * 2 + quantiser]
@@ -127,7 +130,7 @@ def _whole(p: Floats) -> NDArray[np.int64]:
 
 
 def learn_shift(
-    scaled: Floats, symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.int64]
+    scaled: Floats, symbols: NDArray[np.int32], odd: NDArray[np.uint8], classes: NDArray[np.uint8]
 ) -> NDArray[np.int16]:
     """The mean of coefficients beyond the level of magnitudes 1, 2 and 3+: int16 [classes, 2, 3], in 1/256 step.
 
@@ -141,7 +144,7 @@ def learn_shift(
     used = magnitude > 0
     level = 2 * magnitude - odd
     gap = (scaled * np.sign(symbols) - level)[used]
-    key = ((classes * 2 + odd) * 3 + np.clip(magnitude, 1, 3) - 1)[used]
+    key = ((classes.astype(np.int64) * 2 + odd) * 3 + np.clip(magnitude, 1, 3) - 1)[used]
     total = np.bincount(key, gap, CLASS_COUNT * 6)
     count = np.bincount(key, minlength=CLASS_COUNT * 6)
     return np.clip(np.rint(256 * total / (count + 30)), -200, 200).astype(np.int16).reshape(CLASS_COUNT, 2, 3)

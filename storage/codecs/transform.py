@@ -124,14 +124,12 @@ class TransformCodec(RowCodec):
             raise DamagedObjectError(f"a transform chunk has refinement {refine} and {size} bytes of symbols")
         words = np.frombuffer(reader.take(size), "<u4").astype(np.uint32)
         count = int(coded.sum())
-        tools = engine(self.model)
-        symbols, keys = entropy.decode(words, count, tools.context(refine), tools.tables)
-        values = tools.values(symbols, keys & 1, keys >> 1, refine).T
         exact = _unpack_exact(reader.rest(), rows - count, classes)
+        decoded = engine(self.model).decode(words, count, refine)
         if count == rows:
-            return tools.rebuild(values)
+            return decoded
         out = np.empty((rows, classes), np.float32)
-        out[coded] = tools.rebuild(values)
+        out[coded] = decoded
         out[~coded] = exact
         return out
 
@@ -167,7 +165,7 @@ def plan_chunk(tools: Engine, rows: Rows) -> ChunkPlan:
         if not found.fits.all():
             codable[np.flatnonzero(codable)[~found.fits]] = False
             found = _pick(found, found.fits)
-        values = tools.values(found.symbols, found.odd, found.classes, refine)
+        values = tools.values(found, refine)
         kl = measure(values, codable)
         bad = kl.max(axis=0, initial=0) > model.row_kl
         if bad.any() and refine == 0:
