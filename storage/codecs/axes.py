@@ -19,13 +19,17 @@ class Axes:
 
     Attributes:
         mean: float64 [C].
-        synthesis: float64 [K, C]; logits = mean + coefficients @ synthesis.
+        offset: float64 [C]; logits = offset + coefficients @ synthesis.
+        synthesis: float64 [K, C].
+        principal: float64 [K, C], the synthesis before any refit.
         analysis: float64 [K, C]; coefficients = (logits - mean) @ analysis.T; the same array where the metric is flat.
         variance: float64 [K], of the coefficients, falling.
     """
 
     mean: Floats
+    offset: Floats
     synthesis: Floats
+    principal: Floats
     analysis: Floats
     variance: Floats
 
@@ -67,7 +71,7 @@ def fit_axes(rows: Floats, temperature: float | None, most: int = MOST_AXES) -> 
     x = rows - mean
     axes, variance = _principal(x, most)
     if temperature is None or not len(axes):
-        return Axes(mean, axes, axes, variance)
+        return Axes(mean, mean, axes, axes, axes, variance)
     p = np.exp((rows - rows.max(axis=1, keepdims=True)) / temperature)
     p /= p.sum(axis=1, keepdims=True)
     inside = p @ axes.T
@@ -78,7 +82,8 @@ def fit_axes(rows: Floats, temperature: float | None, most: int = MOST_AXES) -> 
     root = (vectors * np.sqrt(values)) @ vectors.T
     inverse = (vectors / np.sqrt(values)) @ vectors.T
     turned, variance = _principal(x @ axes.T @ root, most)
-    return Axes(mean, turned @ inverse @ axes, turned @ root @ axes, variance)
+    back = turned @ inverse @ axes
+    return Axes(mean, mean, back, back, turned @ root @ axes, variance)
 
 
 def fold_of(n: int, groups: NDArray[np.integer] | None, folds: int) -> NDArray[np.int64]:

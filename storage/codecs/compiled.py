@@ -6,7 +6,7 @@ Compiled code here is integer but for element-wise conversions; no fast-math, so
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba  # type: ignore[import-untyped]
+import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .entropy import SymbolTables, classes_of, decode, follow
 from .model import TransformModel
-from .scales import REFINE_PER_OCTAVE, ScaleContext
+from .scales import ScaleContext, step_ratio
 from .trellis import UNIT, quantise
 
 FRACTION = 1024
@@ -48,13 +48,13 @@ class Engine:
         analysis = model.analysis if len(model.analysis) else model.axes
         self._analysis = np.ascontiguousarray(analysis.T.astype(np.float64))
         self._synthesis = (model.axes * model.axis_step[:, None]).astype(np.float32)
-        self._mean = (model.mean / FRACTION).astype(np.float32)
+        self._offset = (model.offset / FRACTION).astype(np.float32)
         self._prices = np.rint(self.tables.bits.astype(np.float64) * (model.rate_price * UNIT**2)).astype(np.int64)
         self._bias = int(np.rint(model.bias * UNIT))
         self._contexts: dict[int, ScaleContext] = {}
 
     def context(self, refine: int) -> ScaleContext:
-        """Scale classes at a step of 2**(-refine / 16) of the model's."""
+        """Scale classes at a step of 2**(-refine / 64) of the model's."""
         if refine not in self._contexts:
             m = self.model
             self._contexts[refine] = ScaleContext.refined(
@@ -64,7 +64,7 @@ class Engine:
 
     def step(self, refine: int) -> float:
         """The quantiser's step at that refinement."""
-        return float(self.model.step * 2.0 ** (-refine / REFINE_PER_OCTAVE))
+        return self.model.step * step_ratio(refine)
 
     def coefficients(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Coefficients float64 [rows, K], and which rows are within the arithmetic's range, bool [rows]."""
@@ -116,7 +116,7 @@ class Engine:
     def rebuild(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [rows, C], centred, from coefficients [rows, K]: the one matrix product."""
         out: NDArray[np.float32] = values @ self._synthesis
-        out += self._mean
+        out += self._offset
         return out
 
 

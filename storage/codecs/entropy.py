@@ -216,7 +216,7 @@ def _decode(
                 x = (x << np.uint64(32)) | np.uint64(words[at])
                 at += 1
             if k:
-                level = (2 * k - odd) * 256 + shifts[index, odd, min(k, 3) - 1]
+                level = (2 * k - odd) * 256 + shifts[index, odd, 2 if k > 2 else k - 1]
                 value = np.float32(level) * scale
                 if x & np.uint64(1):
                     value = -value

@@ -18,18 +18,22 @@ from .engine import FRACTION, Engine, Symbols
 from .fast_divergence import fast_divergence
 from .frame import used_rows
 from .model import TransformModel
+from .refit import refit
 from .scales import CLASS_COUNT, table_sizes
 
 _FOLDS = 5
 # The step is fitted to a little less than the bound, so that most chunks hold it at the first try.
-_MARGIN = 0.975
+_MARGIN = 0.985
 _ROUNDS = 3
+# From this bound on the decoder is refitted under the KL; below, it would gain next to nothing.
+_LOOSE = 0.05
 
 
 @dataclass(frozen=True)
 class _Fold:
     """A fold's rows with the others' axes: rows float32 [n, C], coefficients float64 [n, K]."""
 
+    mine: NDArray[np.bool_]
     rows: NDArray[np.float32]
     axes: Axes
     coefficients: NDArray[np.float64]
@@ -72,7 +76,7 @@ def fit(
 def _metrics(temperatures: Sequence[float]) -> list[float | None]:
     """Metrics worth a try: flat where a high temperature must hold, Fisher where the highest is low."""
     highest = max(temperatures)
-    return [None] if highest >= 5 else [None, float(highest)] if highest > 1 else [float(highest)]
+    return [None] if highest >= 5 else [None, 2.0 * highest]
 
 
 class _Fit:
@@ -85,19 +89,20 @@ class _Fit:
         temperatures: tuple[float, ...],
         max_kl: float,
         metric: float | None,
-        rate_price: float = 0.45,
+        rate_price: float = 0.35,
         bias: float = 0.2,
     ) -> None:
         x = centred(rows)
         final = fit_axes(x, metric)
+        self._rows = rows
         self._folds = []
         ids = np.unique(fold) if len(rows) >= 4 * _FOLDS else np.zeros(0, np.int64)
         for index in ids:
             mine = fold == index
             axes = fit_axes(x[~mine], metric)
-            self._folds.append(_Fold(rows[mine], axes, (x[mine] - axes.mean) @ axes.analysis.T))
+            self._folds.append(_Fold(mine, rows[mine], axes, (x[mine] - axes.mean) @ axes.analysis.T))
         if len(self._folds) < 2:
-            self._folds = [_Fold(rows, final, (x - final.mean) @ final.analysis.T)]
+            self._folds = [_Fold(np.ones(len(rows), bool), rows, final, (x - final.mean) @ final.analysis.T)]
         most = min([len(final.synthesis)] + [f.coefficients.shape[1] for f in self._folds])
         self._all = np.concatenate([f.coefficients[:, :most] for f in self._folds])
         self._temperatures = temperatures
@@ -117,6 +122,7 @@ class _Fit:
             rate_price=rate_price,
             bias=bias,
             mean=np.rint(final.mean * FRACTION).astype(np.int32),
+            offset=np.rint(final.mean * FRACTION).astype(np.int32),
             axes=np.zeros((0, classes), np.int16),
             axis_step=np.zeros(0),
             analysis=np.zeros((0, classes), np.int16),
@@ -136,11 +142,32 @@ class _Fit:
         found = self._symbols(Engine(replace(model, step=step)))
         occupied = (found.symbols != 0).mean(axis=0) > 2e-4
         count = int(np.flatnonzero(occupied).max(initial=-1)) + 1
-        model = self._learn(replace(blank, step=step), count, rounds=2)
-        step = self._bisect(model)
+        synthesis, offset = final.synthesis[:count], final.mean
+        loose = max_kl >= _LOOSE and count > 0 and len(self._folds) > 1
+        for _ in range(3 if loose else 1):
+            model = self._learn(replace(blank, step=step), count, rounds=2)
+            if loose:
+                self._refit(model, x)
+            step = self._bisect(model)
         model = replace(model, step=step)
         self.bits = self._price(model)
-        self.model = _with_axes(model, final, count)
+        if loose:
+            values = _coded(Engine(model), (x - final.mean) @ final.analysis[:count].T)
+            synthesis, offset = refit(rows, values, synthesis, offset, temperatures)
+        self.model = _with_axes(
+            model, replace(final, synthesis=synthesis, offset=offset), count, same=metric is None and not loose
+        )
+
+    def _refit(self, model: TransformModel, x: NDArray[np.float64]) -> None:
+        """Gives each fold the decoder that the other folds' rows ask for."""
+        tools = Engine(model)
+        count = model.axis_count
+        for i, part in enumerate(self._folds):
+            others = ~part.mine
+            axes = part.axes
+            values = _coded(tools, (x[others] - axes.mean) @ axes.analysis[:count].T)
+            synthesis, offset = refit(self._rows[others], values, axes.principal[:count], axes.mean, self._temperatures)
+            self._folds[i] = replace(part, axes=replace(axes, synthesis=synthesis, offset=offset))
 
     def _symbols(self, tools: Engine) -> Symbols:
         return tools.quantise(self._all[:, : tools.model.axis_count], 0)
@@ -194,9 +221,9 @@ class _Fit:
         at = 0
         for part in self._folds:
             synthesis = part.axes.synthesis[:axes].astype(np.float32)
-            mean = part.axes.mean.astype(np.float32)
+            offset = part.axes.offset.astype(np.float32)
             kl = fast_divergence(
-                part.rows, values[at : at + len(part.rows)], partial(_rebuild, synthesis, mean), self._temperatures
+                part.rows, values[at : at + len(part.rows)], partial(_rebuild, synthesis, offset), self._temperatures
             )
             sums += kl.sum(axis=1)
             at += len(part.rows)
@@ -211,6 +238,11 @@ class _Fit:
         return float(bits.sum()) / max(1, len(self._all))
 
 
+def _coded(tools: Engine, coefficients: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Coefficients [n, K] after coding and decoding."""
+    return tools.values(tools.quantise(coefficients, 0), 0)
+
+
 def _levels(found: Symbols) -> NDArray[np.int32]:
     """Magnitudes of the levels, int32 [n, K]."""
     magnitude = np.abs(found.symbols)
@@ -218,15 +250,18 @@ def _levels(found: Symbols) -> NDArray[np.int32]:
 
 
 def _rebuild(
-    synthesis: NDArray[np.float32], mean: NDArray[np.float32], values: NDArray[np.float32]
+    synthesis: NDArray[np.float32], offset: NDArray[np.float32], values: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    return values @ synthesis + mean
+    return values @ synthesis + offset
 
 
-def _with_axes(model: TransformModel, final: Axes, axes: int) -> TransformModel:
-    """The model with its axes as integers, as fine as the quantiser's own error asks for."""
+def _with_axes(model: TransformModel, final: Axes, axes: int, same: bool) -> TransformModel:
+    """The model with its axes as integers, as fine as the quantiser's own error asks for.
+
+    With `same`, analysis uses the synthesis axes.
+    """
     synthesis = final.synthesis[:axes]
-    same = final.analysis is final.synthesis
+    model = replace(model, offset=np.rint(final.offset * FRACTION).astype(np.int32))
     worth = np.maximum(final.variance[:axes], model.step**2)
     energy = (synthesis**2).sum(axis=1) / model.classes if axes else np.zeros(0)
     allowed = 0.003 * 0.25 * model.step**2

@@ -21,6 +21,7 @@ _MAGIC = "stillroom.transform/1"
 _MAX_BYTES = 1 << 28
 _ARRAYS = {
     "mean": "<i4",
+    "offset": "<i4",
     "axes": "<i2",
     "axis_step": "<f8",
     "analysis": "<i2",
@@ -47,7 +48,8 @@ class TransformModel:
         step: quantiser step, in units of a coefficient.
         rate_price: squared steps that the encoder pays for one bit less.
         bias: how far below the midpoint the quantiser rounds down, in steps.
-        mean: int32 [C], the pilot's centred mean in units of 2**-10.
+        mean: int32 [C], the pilot's centred mean, which encoding takes off, in units of 2**-10.
+        offset: int32 [C], what decoding adds, in units of 2**-10.
         axes: int16 [K, C], the synthesis axes, each in units of its `axis_step`.
         axis_step: float64 [K].
         analysis: int16 [K, C], or [0, C] where analysis and synthesis axes are the same.
@@ -69,6 +71,7 @@ class TransformModel:
     rate_price: float
     bias: float
     mean: NDArray[np.int32]
+    offset: NDArray[np.int32]
     axes: NDArray[np.int16]
     axis_step: NDArray[np.float64]
     analysis: NDArray[np.int16]

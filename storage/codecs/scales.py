@@ -6,6 +6,7 @@ throughout. It knows nothing of logits.
 """
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Self
 
 import numpy as np
@@ -15,13 +16,31 @@ PER_OCTAVE = 4
 # The class whose scale is one step.
 UNIT_CLASS = 12
 CLASS_COUNT = UNIT_CLASS + PER_OCTAVE * 8 + 2
-# Steps may be refined by sixteenths of an octave.
-REFINE_PER_OCTAVE = 16
+# Steps may be refined by 64ths of an octave.
+REFINE_PER_OCTAVE = 64
 MAX_REFINE = 6 * REFINE_PER_OCTAVE
 TOTAL_BITS = 20
 TOTAL = 1 << TOTAL_BITS
-_ROOTS = [1073741824, 1121280436, 1170923762, 1222764986, 1276901417, 1333434672, 1392470869, 1454120821,
-          1518500250, 1585730000, 1655936265, 1729250827, 1805811301, 1885761398, 1969251188, 2056437387]  # fmt: skip
+
+
+def _powers(bits: int = 120) -> list[int]:
+    """2**(i / 64) for i = 0 … 64 in fixed point, by integers alone."""
+    root = 2 << bits
+    for _ in range(6):
+        root = isqrt(root << bits)
+    out = [1 << bits]
+    for _ in range(REFINE_PER_OCTAVE - 1):
+        out.append(out[-1] * root >> bits)
+    return [*out, 2 << bits]
+
+
+_POWERS = _powers()
+
+
+def step_ratio(refine: int) -> float:
+    """2**(-refine / 64), correctly rounded from integers."""
+    octaves, part = divmod(refine, REFINE_PER_OCTAVE)
+    return _POWERS[REFINE_PER_OCTAVE - part] / (_POWERS[-1] << octaves)
 
 
 def table_sizes() -> NDArray[np.int32]:
@@ -60,9 +79,9 @@ class ScaleContext:
         thresholds: NDArray[np.int64],
         refine: int,
     ) -> Self:
-        """The classes where the step is 2**(-refine / 16) of the model's."""
+        """The classes where the step is 2**(-refine / 64) of the model's."""
         octaves, part = divmod(refine, REFINE_PER_OCTAVE)
-        scaled = (thresholds * _ROOTS[part] >> 30) << octaves
+        scaled = (thresholds * (_POWERS[part] >> 90) >> 30) << octaves
         ends = np.concatenate([[0], np.cumsum(threshold_count.astype(np.int64))]).astype(np.int64)
-        base = np.clip(base_scale.astype(np.int64) + (refine + 2) // 4, 0, CLASS_COUNT - 1)
+        base = np.clip(base_scale.astype(np.int64) + (refine + 8) // 16, 0, CLASS_COUNT - 1)
         return cls(weights.astype(np.int64), base, scaled, ends)

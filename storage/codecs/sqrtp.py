@@ -6,7 +6,7 @@ Kept for comparison, and for students that only ever ask for T = 1.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import constriction  # type: ignore[import-untyped]
+import constriction
 import numpy as np
 
 from ..errors import ConfigError, DamagedObjectError

@@ -27,7 +27,7 @@ class ChunkPlan:
     """How a chunk came to be stored.
 
     Attributes:
-        refine: sixteenths of an octave by which the step is finer than the model's.
+        refine: 64ths of an octave by which the step is finer than the model's.
         exact: bool [rows], rows stored exactly.
         symbols: of the other rows, in order.
         kl: float64 [temperatures, rows], what each row lost; 0 for exact ones.
@@ -46,7 +46,7 @@ class ChunkReport:
     Attributes:
         rows: slots in the chunk.
         used: slots that hold logits.
-        refine: sixteenths of an octave by which the step is finer than the model's; above 0 the chunk was unlike the
+        refine: 64ths of an octave by which the step is finer than the model's; above 0 the chunk was unlike the
             pilot.
         exact: rows stored exactly.
         size: bytes.

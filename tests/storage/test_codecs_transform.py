@@ -39,7 +39,7 @@ def assert_within_bound(model, rows):
 def test_rows_like_the_pilot_hold_the_bound_at_every_temperature(transform_model):
     report = assert_within_bound(transform_model, teacher_logits(400, seed=5))
     assert report.exact == 0
-    assert report.refine <= 2
+    assert report.refine <= 8
     assert report.size < 400 * 14
 
 
@@ -144,7 +144,10 @@ def test_another_number_of_classes_is_refused(transform_model):
 def fixed_model() -> TransformModel:
     """A model made of integers only, so that no library's linear algebra is in it."""
     rng = np.random.default_rng(11)
-    axes, classes = 6, 10
+    axes, classes = 6, 16
+    # Rows of a Hadamard matrix: orthogonal, of ones, whole.
+    bits = np.arange(1, axes + 1)[:, None] & np.arange(classes)
+    signs = 1 - 2 * (np.array([[bin(int(b)).count("1") for b in row] for row in bits]) % 2)
     tables = []
     for size in table_sizes():
         for _ in range(2):
@@ -154,16 +157,17 @@ def fixed_model() -> TransformModel:
     return TransformModel(
         classes=classes,
         temperatures=(1.0, 10.0),
-        max_kl=0.05,
+        max_kl=0.02,
         row_kl=0.6,
         step=0.5,
         rate_price=0.45,
         bias=0.2,
         mean=rng.integers(-2000, 2000, classes).astype(np.int32),
-        axes=rng.integers(-300, 300, (axes, classes)).astype(np.int16),
-        axis_step=np.full(axes, 2.0**-9),
+        offset=rng.integers(-2000, 2000, classes).astype(np.int32),
+        axes=(256 * signs).astype(np.int16),
+        axis_step=np.full(axes, 2.0**-10),
         analysis=np.zeros((0, classes), np.int16),
-        analysis_gain=np.full(axes, 2.0**-19),
+        analysis_gain=np.full(axes, 2.0**-20),
         weights=np.full(axes, 100, np.int32),
         base_scale=np.full(axes, 16, np.int16),
         threshold_count=np.array([0, 1, 2, 2, 2, 2], np.int16),
@@ -175,9 +179,16 @@ def fixed_model() -> TransformModel:
 
 
 def test_the_same_logits_give_the_same_bytes_on_any_machine():
-    rows = (np.random.default_rng(12).integers(-6000, 6000, (64, 10)) / 1024).astype(np.float32)
+    model = fixed_model()
+    rng = np.random.default_rng(12)
+    whole = rng.integers(-4000, 4000, (64, 6)) @ (model.axes // 256) // 2 + model.mean + rng.integers(-80, 80, (64, 16))
+    rows = (whole / 1024).astype(np.float32)
     rows[5] = np.nan
-    data = TransformCodec(fixed_model()).encode_rows(rows)
+    rows[6] = 5000
+    data = TransformCodec(model).encode_rows(rows)
+    report = TransformCodec(model).inspect(data, 64)
+    assert (report.used, report.exact) == (63, 1)
+    assert report.refine > 0
     assert hashlib.sha256(data).hexdigest() == "GOLDEN"
 
 
