@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 
 
 def fast_divergence(
@@ -27,6 +27,7 @@ def fast_divergence(
         temperatures: the T.
     """
     out = np.empty((len(temperatures), len(rows)))
+    ones = np.ones(rows.shape[1], np.float32)
     block = max(1, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
         p = rows[start : start + block]
@@ -35,9 +36,9 @@ def fast_divergence(
         q -= q.max(axis=1, keepdims=True)
         gap = p - q
         for i, (t, u, v) in enumerate(_exponentials(p, q, temperatures)):
-            mass = u.sum(axis=1, dtype=np.float32)
+            mass = (u @ ones).astype(np.float64)
             cross = np.einsum("ij,ij->i", u, gap).astype(np.float64)
-            ratio = np.log(v.sum(axis=1, dtype=np.float32).astype(np.float64) / mass)
+            ratio = np.log((v @ ones).astype(np.float64) / mass)
             out[i, start : start + block] = (cross / mass / t + ratio) * t * t
     return np.maximum(out, 0)
 

@@ -140,7 +140,7 @@ class _Fit:
             model = self._learn(replace(blank, step=step), count, rounds=3 if attempt == 0 else 2)
             step = self._bisect(model)
         found = self._symbols(Engine(replace(model, step=step)))
-        occupied = (found.symbols != 0).mean(axis=0) > 2e-4
+        occupied = (found.symbols != 0).mean(axis=0) > 5e-3
         count = int(np.flatnonzero(occupied).max(initial=-1)) + 1
         synthesis, offset = final.synthesis[:count], final.mean
         loose = max_kl >= _LOOSE and count > 0 and len(self._folds) > 1

@@ -145,6 +145,8 @@ def fixed_model() -> TransformModel:
     """A model made of integers only, so that no library's linear algebra is in it."""
     rng = np.random.default_rng(11)
     axes, classes = 6, 16
+    mean = rng.integers(-2000, 2000, classes // 2).astype(np.int32)
+    mean = np.concatenate([mean, -mean])
     # Rows of a Hadamard matrix: orthogonal, of ones, whole.
     bits = np.arange(1, axes + 1)[:, None] & np.arange(classes)
     signs = 1 - 2 * (np.array([[bin(int(b)).count("1") for b in row] for row in bits]) % 2)
@@ -157,13 +159,13 @@ def fixed_model() -> TransformModel:
     return TransformModel(
         classes=classes,
         temperatures=(1.0, 10.0),
-        max_kl=0.02,
+        max_kl=0.009,
         row_kl=0.6,
         step=0.5,
         rate_price=0.45,
         bias=0.2,
-        mean=rng.integers(-2000, 2000, classes).astype(np.int32),
-        offset=rng.integers(-2000, 2000, classes).astype(np.int32),
+        mean=mean,
+        offset=mean,
         axes=(256 * signs).astype(np.int16),
         axis_step=np.full(axes, 2.0**-10),
         analysis=np.zeros((0, classes), np.int16),
@@ -189,7 +191,7 @@ def test_the_same_logits_give_the_same_bytes_on_any_machine():
     report = TransformCodec(model).inspect(data, 64)
     assert (report.used, report.exact) == (63, 1)
     assert report.refine > 0
-    assert hashlib.sha256(data).hexdigest() == "GOLDEN"
+    assert hashlib.sha256(data).hexdigest() == "a21f4a5c0d8ab2d0fd5f778b69672837c0014ae1f8da6b3c835a47ced972a109"
 
 
 def test_the_same_bytes_give_the_same_symbols_row_by_row_and_all_at_once(transform_model):
