@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from stillroom.storage.codecs import LogitCodec, TransformModel, fidelity, fit, logit_codec
+from stillroom.storage.codecs.zarr_rows import RowCodec
 
 TEMPERATURES = (1, 2, 5, 10)
 RESULTS = Path(__file__).parent / "results"
@@ -82,7 +83,7 @@ def real_sets(folder: Path) -> Iterator[Set]:
 
 
 def synthetic_set(classes: int, rows: int, measure: int, spread: float) -> Set:
-    """Rows with standard deviations spread · sqrt(classes) · (1 + j / 4)^-1.2 along 300 random axes, lognormal scale."""
+    """Rows with standard deviations spread · sqrt(classes) · (1 + j / 4)^-1.2 on 300 random axes."""
     fixed = np.random.default_rng(5)
     axes = fixed.standard_normal((300, classes)).astype(np.float32) / np.float32(np.sqrt(classes))
     deviation = spread * np.sqrt(classes) * (1 + np.arange(300) / 4) ** -1.2
@@ -121,16 +122,25 @@ def stored(codec: LogitCodec, rows: Rows) -> tuple[int, int, Rows, float, float]
         fill_value=float("nan"),
         dimension_names=["shard", "view", "slot", "class"],
     )
-    array[:, :1] = padded.reshape(shape)[:, :1]  # compiles, and warms the caches
-    array[:, :1]
-    start = time.perf_counter()
     array[:] = padded.reshape(shape)
-    middle = time.perf_counter()
     decoded = np.asarray(array[:], np.float32)
-    end = time.perf_counter()
+    encode_s, decode_s = speed(codec.serializer, rows, slots)
     sizes = {key: len(value.to_bytes()) for key, value in store._store_dict.items()}
     chunks = sum(size for key, size in sizes.items() if not key.endswith("zarr.json"))
-    return chunks, sizes["zarr.json"], decoded.reshape(-1, classes)[: len(rows)], middle - start, end - middle
+    return chunks, sizes["zarr.json"], decoded.reshape(-1, classes)[: len(rows)], encode_s, decode_s
+
+
+def speed(serializer: Any, rows: Rows, slots: int) -> tuple[float, float]:
+    """Seconds to encode and decode all rows, chunk by chunk, by the codec alone; 0 for Zarr's own codecs."""
+    if not isinstance(serializer, RowCodec):
+        return 0.0, 0.0
+    parts = [np.ascontiguousarray(rows[at : at + slots]) for at in range(0, len(rows), slots)]
+    start = time.perf_counter()
+    chunks = [serializer.encode_rows(part) for part in parts]
+    middle = time.perf_counter()
+    for part, chunk in zip(parts, chunks, strict=True):
+        serializer.decode_rows(chunk, *part.shape)
+    return middle - start, time.perf_counter() - middle
 
 
 def measure(data: Set, name: str, setting: str, model: TransformModel | None = None, fit_s: float = 0.0) -> Line:
@@ -149,8 +159,8 @@ def measure(data: Set, name: str, setting: str, model: TransformModel | None = N
         kl={str(f.temperature): round(f.mean, 5) for f in found},
         p99={str(f.temperature): round(f.p99, 5) for f in found},
         top1=round(found[0].top1, 4),
-        encode_rows_per_s=round(n / encode_s),
-        decode_rows_per_s=round(n / decode_s),
+        encode_rows_per_s=round(n / encode_s) if encode_s else 0,
+        decode_rows_per_s=round(n / decode_s) if decode_s else 0,
         axes=model.axis_count if model else 0,
         fit_s=round(fit_s, 1),
     )
@@ -175,7 +185,7 @@ def all_lines(data: Set, bounds: tuple[float, ...], alone: tuple[float, ...]) ->
         yield transform(data, TEMPERATURES, bound)
     for bound in alone:
         yield transform(data, (1,), bound)
-    if ten.kl["1.0"] > 0:
+    if ten.kl["1.0"] > 0 and data.fit.shape[1] < 5000:
         yield transform(data, (1,), ten.kl["1.0"], ", top-10's KL")
 
 
@@ -239,7 +249,7 @@ def draw(lines: list[Line], notes: dict[str, str]) -> None:
 def table(lines: list[Line]) -> str:
     """Markdown."""
     out = [
-        "| set | codec | setting | bytes/row | bytes/view | KL T=1 | T=2 | T=5 | T=10 | top-1 | encode rows/s | decode |",
+        "| set | codec | setting | bytes/row | bytes/view | KL T=1 | T=2 | T=5 | T=10 | top-1 | encode/s | decode/s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for x in lines:
@@ -301,8 +311,8 @@ def main() -> int:
         print(f"no real logits at {options.data}; give --data, or --fit and --measure", file=sys.stderr)
     for classes in options.synthetic:
         big = classes > 5000
-        data = synthetic_set(classes, 1500 if big else 3000, 1464 if big else 8000, 1.2 if big else 1.0)
-        run(data, (0.1, 0.02), () if big else (0.1,))
+        data = synthetic_set(classes, 1200 if big else 3000, 732 if big else 6000, 1.2 if big else 1.0)
+        run(data, (0.02,) if big else (0.1, 0.02), ())
     if not options.json:
         RESULTS.mkdir(exist_ok=True)
         report = {**machine(), "sets": notes, "gaussian_bound_bytes": bounds, "lines": [asdict(x) for x in lines]}

@@ -47,8 +47,9 @@ class Engine:
         self.tables = SymbolTables.build(model.table_size, model.tables)
         analysis = model.analysis if len(model.analysis) else model.axes
         self._analysis = np.ascontiguousarray(analysis.T.astype(np.float64))
-        self._synthesis = (model.axes * model.axis_step[:, None]).astype(np.float32)
-        self._offset = (model.offset / FRACTION).astype(np.float32)
+        # The offset is one more axis, whose coefficient is 1: no second pass over the logits.
+        axes = np.concatenate([model.axes * model.axis_step[:, None], model.offset[None] / FRACTION])
+        self._synthesis = axes.astype(np.float32)
         self._prices = np.rint(self.tables.bits.astype(np.float64) * (model.rate_price * UNIT**2)).astype(np.int64)
         self._bias = int(np.rint(model.bias * UNIT))
         self._contexts: dict[int, ScaleContext] = {}
@@ -115,8 +116,7 @@ class Engine:
 
     def rebuild(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [rows, C], centred, from coefficients [rows, K]: the one matrix product."""
-        out: NDArray[np.float32] = values @ self._synthesis
-        out += self._offset
+        out: NDArray[np.float32] = np.concatenate([values, np.ones((len(values), 1), np.float32)], 1) @ self._synthesis
         return out
 
 

@@ -28,7 +28,7 @@ def fast_divergence(
     """
     out = np.empty((len(temperatures), len(rows)))
     ones = np.ones(rows.shape[1], np.float32)
-    block = max(1, _BLOCK // max(1, rows.shape[1]))
+    block = max(48, _BLOCK // max(1, rows.shape[1]))
     for start in range(0, len(rows), block):
         p = rows[start : start + block]
         q = rebuild(values[start : start + block])

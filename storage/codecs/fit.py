@@ -25,6 +25,8 @@ _FOLDS = 5
 # The step is fitted to a little less than the bound, so that most chunks hold it at the first try.
 _MARGIN = 0.985
 _ROUNDS = 3
+# Above so many logits the pilot is measured on a part of its rows, and the decoder is not refitted.
+_LARGE = 1 << 23
 # From this bound on the decoder is refitted under the KL; below, it would gain next to nothing.
 _LOOSE = 0.05
 
@@ -138,12 +140,12 @@ class _Fit:
         for attempt in range(_ROUNDS):
             count = int((deviation > 0.5 * step).sum())
             model = self._learn(replace(blank, step=step), count, rounds=3 if attempt == 0 else 2)
-            step = self._bisect(model)
+            step = self._bisect(model, 4.0 if attempt == 0 else 1.0, 0.03)
         found = self._symbols(Engine(replace(model, step=step)))
         occupied = (found.symbols != 0).mean(axis=0) > 5e-3
         count = int(np.flatnonzero(occupied).max(initial=-1)) + 1
         synthesis, offset = final.synthesis[:count], final.mean
-        loose = max_kl >= _LOOSE and count > 0 and len(self._folds) > 1
+        loose = max_kl >= _LOOSE and count > 0 and len(self._folds) > 1 and rows.size <= _LARGE
         for _ in range(3 if loose else 1):
             model = self._learn(replace(blank, step=step), count, rounds=2)
             if loose:
@@ -199,11 +201,11 @@ class _Fit:
             model, tables=tables, shift=statistics.learn_shift(scaled, found.symbols, found.odd, found.classes)
         )
 
-    def _bisect(self, model: TransformModel) -> float:
+    def _bisect(self, model: TransformModel, reach: float = 1.0, precision: float = 0.004) -> float:
         """The coarsest step with which the out-of-fold KL holds at every temperature."""
-        low, high = np.log2(model.step) - 4, np.log2(model.step) + 4
+        low, high = np.log2(model.step) - reach, np.log2(model.step) + reach
         tools = Engine(model)
-        while high - low > 0.004:
+        while high - low > precision:
             middle = (low + high) / 2
             if self._loss(tools, float(2**middle)) > self._target:
                 high = middle
@@ -218,16 +220,18 @@ class _Fit:
         found = tools.quantise(self._all[:, :axes] * ratio, 0)
         values = tools.values(found, 0) / np.float32(ratio)
         sums = np.zeros(len(self._temperatures))
-        at = 0
+        at = seen = 0
+        stride = 1 + self._rows.size // _LARGE
         for part in self._folds:
             synthesis = part.axes.synthesis[:axes].astype(np.float32)
             offset = part.axes.offset.astype(np.float32)
-            kl = fast_divergence(
-                part.rows, values[at : at + len(part.rows)], partial(_rebuild, synthesis, offset), self._temperatures
-            )
+            rows = part.rows[::stride]
+            coded = values[at : at + len(part.rows) : stride]
+            kl = fast_divergence(rows, coded, partial(_rebuild, synthesis, offset), self._temperatures)
             sums += kl.sum(axis=1)
             at += len(part.rows)
-        return float(sums.max()) / at
+            seen += len(rows)
+        return float(sums.max()) / seen
 
     def _price(self, model: TransformModel) -> float:
         tools = Engine(model)
