@@ -104,7 +104,7 @@ FLOATS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=hnp.arrays(np.float32, st.tuples(st.integers(0, 12), st.just(CLASSES)), elements=FLOATS, fill=st.nothing()),
     unused=st.lists(st.booleans(), min_size=12, max_size=12),
