@@ -1,0 +1,12 @@
+"""Fixtures of the storage floor."""
+
+import pytest
+from codec_logits import teacher_logits
+
+from stillroom.storage.codecs import TransformModel, fit
+
+
+@pytest.fixture(scope="session")
+def transform_model() -> TransformModel:
+    """A transform fitted on 600 rows of 24 classes."""
+    return fit(teacher_logits(600, seed=1))
