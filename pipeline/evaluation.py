@@ -75,7 +75,7 @@ class EvaluationSet:
         return Accuracy(
             top1=float(hits(logits, self.labels, 1).float().mean()),
             top5=float(hits(logits, self.labels, 5).float().mean()),
-            kl=None if teacher is None else float(kl_divergence(teacher, logits).mean()),
+            kl=None if teacher is None else max(0.0, float(kl_divergence(teacher, logits).mean())),
         )
 
     def _bytes(self) -> int:

@@ -188,7 +188,7 @@ def _print_tasks(stage: Stage, config: Config, *, again: bool) -> None:
 def _sentence(stage: Stage, summary: Summary) -> str:
     if not summary.ran:
         return "up to date" if summary.skipped else "nothing to do"
-    rate = f", {summary.units / summary.seconds:,.0f}/s" if summary.seconds else ""
+    rate = f", {summary.units / summary.seconds:,.0f}/s" if summary.units > summary.ran else ""
     return f"{summary.units:,} {stage.unit} in {duration(summary.seconds)}{rate}"
 
 

@@ -105,7 +105,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
             own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
             now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
             before = torch.from_numpy(cached.logits(shard, view)[slots])
-            for slot, nats in zip(slots, kl_divergence(now, before).tolist(), strict=True):
+            for slot, nats in zip(slots, kl_divergence(now, before).clamp_min(0).tolist(), strict=True):
                 checked.kl.append(nats)
                 if not nats <= bound:
                     where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"

@@ -1,5 +1,98 @@
-"""Report (placeholder while the rest comes up)."""
+"""Report: one HTML file that shows what a run's cache holds and costs, its views, and how the students did.
 
-from .stage import Stage
+Made again only where something that it says has changed. How it looks is `reportpage`'s work.
+"""
 
-STAGE = Stage("report", "pages", lambda c: [], lambda c: lambda t: True, lambda c, t, a: {})
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..pipeline.config import Config
+from ..storage.dataset import Dataset
+from ..storage.fingerprint import canonical, digest
+from ..storage.ledger import Ledger, Record, Written
+from ..storage.urls import Place
+from .contactsheet import contact_sheet
+from .reportfacts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
+from .reportpage import Facts, page
+from .reportstudents import progress_of, student_facts, student_places
+from .stage import Advance, Stage, Task
+
+TASK = "report"
+PAGE = "report.html"
+VERSION = 1
+"""Of the page; any change to what it shows raises it."""
+
+
+def tasks(config: Config) -> Sequence[Task]:  # noqa: ARG001
+    """The page."""
+    return [Task(TASK)]
+
+
+def done(config: Config) -> Callable[[Task], bool]:
+    """Whether there is a page that says what the records say now."""
+    record = Ledger(config.run_place).get(TASK)
+    same = (
+        record is not None
+        and config.run_place.size(PAGE) == record.objects[PAGE].size
+        and record.fingerprint == _state(config)
+    )
+    return lambda _: same
+
+
+def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
+    """Write the page, and last its record.
+
+    Raises:
+        MissingObjectError: nothing is ingested yet.
+        StoreError: what is to be shown is not what its record says.
+    """
+    state = _state(config)
+    written = page(config, _facts(config)).encode()
+    config.run_place.write(PAGE, written)
+    Ledger(config.run_place).put(Record(TASK, state, {PAGE: Written.of(written)}))
+    advance(task.units)
+    return {"path": f"{config.run_place}/{PAGE}"}
+
+
+def _facts(config: Config) -> Facts:
+    data = Dataset(config.data_place)
+    cache = cache_of(config, data)
+    names = cache.teachers if cache is not None else ()
+    return Facts(
+        data=data_facts(config, data),
+        teachers=[teacher_facts(config, cache, name) for name in names if cache is not None],
+        verified=verified(config, cache) if cache is not None else None,
+        sheets={name: contact_sheet(config, cache, data, name) for name in names if cache is not None},
+        drawn=drawn_views(config, cache, data) if cache is not None else None,
+        students=student_facts(config, data.samples, len(data.classes)),
+        fingerprints=fingerprints(data, cache),
+        renderer=cache.info.views["renderer"] if cache is not None else {},
+    )
+
+
+def _state(config: Config) -> str:
+    """Digest of all that the page is made from."""
+    places = {"data": config.data_place, "eval": config.eval_place, "cache": config.cache_place}
+    students = student_places(config)
+    records = {name: _records_in(place) for name, place in (places | students).items()}
+    return digest(
+        canonical(
+            {
+                "version": VERSION,
+                "config": config.model_dump(mode="json"),
+                "records": {
+                    name: {task: digest(data) for task, data in found.items()} for name, found in records.items()
+                },
+                "progress": {name: progress_of(place) for name, place in students.items()},
+            }
+        )
+    )
+
+
+def _records_in(place: Place) -> dict[str, bytes]:
+    """Every record under a place, as it is on disk, by task."""
+    ledger = Ledger(place)
+    return {task: place.read(ledger.name(task)) for task in ledger.tasks()}
+
+
+STAGE = Stage("report", "pages", tasks, done, run)

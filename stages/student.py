@@ -79,12 +79,11 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         _refuse_gaps(config, student, cache)
     loader = _loader(config, student, cache, data)
     trainer = _trainer(config, student, data, loader.steps * student.epochs)
-    _restore(trainer, place, fingerprint)
+    spent, proved = _restore(trainer, place, fingerprint)
     advance(trainer.step * student.batch_size)
     evaluation = _evaluation(config, student, loader.backend)
     teacher = _teacher_on_evaluation_set(config, student, cache)
-    started, accuracy = time.perf_counter(), None
-    proved = 0
+    started, accuracy = time.perf_counter() - spent, None
     with Metrics(place, trainer.step) as metrics:
         saved = time.monotonic()
         while trainer.step < trainer.steps:
@@ -96,7 +95,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
                 if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
                     metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
                 if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
-                    _save(trainer, place, fingerprint)
+                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
                     metrics.flush()
                     saved = time.monotonic()
             if evaluation is not None and ((epoch + 1) % student.eval_epochs == 0 or trainer.step == trainer.steps):
@@ -216,14 +215,18 @@ def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -
         return None
 
 
-def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> None:
+def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint, seconds: float, proved: int) -> None:
     sink = io.BytesIO()
-    torch.save({**trainer.state(), "made_from": json.dumps(dict(fingerprint))}, sink)
+    about = {"made_from": json.dumps(dict(fingerprint)), "seconds": seconds, "proved": proved}
+    torch.save({**trainer.state(), **about}, sink)
     place.write(CHECKPOINT, sink.getbuffer())
 
 
-def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> None:
+def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[float, int]:
     """Go on from the last checkpoint, if there is one.
+
+    Returns:
+        Seconds that were spent, and views that were proved, before it.
 
     Raises:
         FingerprintError: it is of a student that was trained otherwise.
@@ -232,13 +235,14 @@ def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> None:
     try:
         data = place.read(CHECKPOINT)
     except MissingObjectError:
-        return
+        return 0.0, 0
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError) as error:
         raise ModelError(f"{place}/{CHECKPOINT} cannot be read ({error}); delete it to begin again") from error
     _refuse_other_student(place, json.loads(state["made_from"]), fingerprint)
     trainer.restore(state)
+    return float(state["seconds"]), int(state["proved"])
 
 
 def _finish(

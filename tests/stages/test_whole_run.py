@@ -18,7 +18,7 @@ from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, StillroomError, ViewMismatchError
 from stillroom.storage.ledger import Ledger
 
-ALL = ("ingest", "seeds", "teacher", "verify", "student")
+ALL = ("ingest", "seeds", "teacher", "verify", "student", "report")
 
 
 @pytest.fixture(scope="module")
