@@ -1,0 +1,75 @@
+"""`docs/config.md`, from the sections themselves: every key with its type, default and meaning."""
+
+import sys
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from .config import Config
+from .settings import CacheSection, Data, Render, Run, Student, Teacher, Verify, Views
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "[run]": Run,
+    "[data]": Data,
+    "[views]": Views,
+    "[render]": Render,
+    "[[teacher]]": Teacher,
+    "[cache]": CacheSection,
+    "[verify]": Verify,
+    "[[student]]": Student,
+}
+_HEAD = """# Configuration
+
+One TOML file. It is strict: an unknown key is an error that names the nearest known one. Paths are relative to the working
+directory; any of them may be a URL that fsspec knows. `--set table.key=value` changes a setting on the command line; for
+tables that stand several times it sets every one, or, as `--set student.NAME.key=value`, the one of that name.
+
+This page is made by `python -m stillroom.pipeline.configdoc`.
+"""
+
+
+def config_page() -> str:
+    """The page in Markdown."""
+    assert len(_SECTIONS) == len(Config.model_fields)
+    lines = [_HEAD]
+    for title, section in _SECTIONS.items():
+        schema = section.model_json_schema()["properties"]
+        lines += [f"## `{title}`", "", section.__doc__ or "", "", "| key | type | default | what |", "|---|---|---|---|"]
+        for name, field in section.model_fields.items():
+            default = "**required**" if field.default is PydanticUndefined else f"`{_toml(field.default)}`"
+            what = (field.description or "").replace("|", "\\|")
+            lines.append(f"| `{name}` | {_type(schema[name])} | {default} | {what} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(_type(item) for item in schema["anyOf"] if item.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f'`"{item}"`' for item in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        inner = schema.get("prefixItems", [schema.get("items", {})])
+        return f"list of {len(inner)} {_type(inner[0])}s" if "prefixItems" in schema else f"list of {_type(inner[0])}s"
+    bounds = [
+        f"{sign} {schema[key]}"
+        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+        if key in schema
+    ]
+    return " ".join([str(schema.get("type", "")), ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(config_page())
