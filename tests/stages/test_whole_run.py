@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, StillroomError, ViewMismatchError
 from stillroom.storage.ledger import Ledger
 
+ROOT = Path(__file__).parents[2]
 ALL = ("ingest", "seeds", "teacher", "verify", "student", "report")
 
 
@@ -285,3 +287,12 @@ def _toml(data):
             lines.append(f"[[{table}]]" if isinstance(values, list) else f"[{table}]")
             lines += [f"{key} = {json.dumps(value)}" for key, value in item.items() if value is not None]
     return "\n".join(lines)
+
+
+def test_the_readmes_python_runs(make_config, run_stages, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = make_config({"teacher": {"name": "resnet10"}, "student": {"batch_size": 64}}, folder="runs/demo")
+    run_stages(config, "ingest", "seeds", "teacher")
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    exec(compile(block, "README.md", "exec"), {})
+    assert "torch.Size([64, 3, 32, 32]) torch.Size([64, 10])" in capsys.readouterr().out
