@@ -62,6 +62,7 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/codecs.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -113,7 +113,16 @@ class BlockMaker:
                 rows = np.arange(start, min(start + self.batch, len(index)))
                 yield Request([images[int(row)] for row in rows], [item.take(rows) for item in drawn])
 
-        return torch.cat([pixels for (pixels,) in self.renderer.stream(requests())], dim=1)
+        rendered: torch.Tensor | None = None
+        start = 0
+        for (pixels,) in self.renderer.stream(requests()):
+            if rendered is None:
+                rendered = pixels.new_empty((len(views), len(index), *pixels.shape[2:]))
+            stop = start + pixels.shape[1]
+            rendered[:, start:stop] = pixels
+            start = stop
+        assert rendered is not None
+        return rendered
 
     def _classify(
         self, pixels: torch.Tensor, partner: npt.NDArray[np.int32], share: npt.NDArray[np.float32]

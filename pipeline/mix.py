@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+_CPU_STEP = 8
+
 
 def to_images(
     pixels: torch.Tensor,
@@ -26,11 +28,18 @@ def to_images(
         float32 [n, 3, height, width] in [0, 1], in channels-last memory, on the pixels' device.
     """
     device = pixels.device
-    first = pixels if own is None else pixels[torch.from_numpy(own).to(device)]
-    mixed = first.to(torch.float32)
-    if other is not None:
-        assert share is not None
-        weight = torch.from_numpy(share).to(device).view(-1, 1, 1, 1)
-        # Three separate roundings: a fused multiply-add would differ between processors.
-        mixed = mixed * weight + pixels[torch.from_numpy(other).to(device)].to(torch.float32) * (1.0 - weight)
-    return (mixed / 255.0).permute(0, 3, 1, 2)
+    rows = torch.arange(len(pixels)) if own is None else torch.from_numpy(own)
+    images = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.float32, device=device)
+    # On a CPU a few images at a time, which stay in its caches; the same operations on each number in any case.
+    step = _CPU_STEP if device.type == "cpu" else max(1, len(rows))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        mixed = pixels[rows[part].to(device)].to(torch.float32)
+        if other is not None:
+            assert share is not None
+            weight = torch.from_numpy(share[part]).to(device).view(-1, 1, 1, 1)
+            second = pixels[torch.from_numpy(other[part]).to(device)].to(torch.float32)
+            # Separate roundings: a fused multiply-add would differ between processors.
+            mixed.mul_(weight).add_(second.mul_(1.0 - weight))
+        torch.div(mixed, 255.0, out=images[part])
+    return images.permute(0, 3, 1, 2)

@@ -164,7 +164,8 @@ class ReplayLoader:
         last_use = {shard: k for k, shards in enumerate(needed) for shard in shards}
         coming = deque(dict.fromkeys(shard for shards in needed for shard in shards))
         held: dict[int, Future[ShardViews]] = {}
-        with ThreadPoolExecutor(1, thread_name_prefix="shards") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
+        try:
             for k, batch in enumerate(batches):
                 while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
                     shard = coming.popleft()
@@ -174,6 +175,9 @@ class ReplayLoader:
                 for shard in needed[k]:
                     if last_use[shard] == k:
                         del held[shard]
+        finally:
+            # Whoever leaves an epoch early does not wait for shards that nobody will use.
+            pool.shutdown(cancel_futures=True)
 
     def _batch(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> Batch:
         proved = self._prover.prove(number, rows, rendered) if self._prover is not None else 0
