@@ -120,13 +120,14 @@ def _override(data: dict[str, Any], text: str) -> None:
         parsed = value.strip()
     table = data.setdefault(keys[0], {})
     tables = table if isinstance(table, list) else [table]
+    for item in tables:
+        if not isinstance(item, dict):
+            raise ConfigError(f"--set {text!r}: {keys[0]} is not a table")
     if len(keys) == 3:
         tables = [item for item in tables if item.get("name") == keys[1]]
         if not tables:
             raise ConfigError(f"--set {text!r}: no [[{keys[0]}]] is named {keys[1]!r}")
     for item in tables:
-        if not isinstance(item, dict):
-            raise ConfigError(f"--set {text!r}: {keys[0]} is not a table")
         item[keys[-1]] = parsed
 
 

@@ -21,9 +21,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 _HEAD = """# Configuration
 
-One TOML file. It is strict: an unknown key is an error that names the nearest known one. Paths are relative to the working
-directory; any of them may be a URL that fsspec knows. `--set table.key=value` changes a setting on the command line; for
-tables that stand several times it sets every one, or, as `--set student.NAME.key=value`, the one of that name.
+One TOML file. It is strict: an unknown key is an error that names the nearest known one. Paths are relative to the
+working directory; `run.dir` and the other `dir`s may be URLs that fsspec knows. `--set table.key=value` changes a
+setting on the command line; for tables that stand several times it sets every one, or, as
+`--set student.NAME.key=value`, the one of that name.
 
 This page is made by `python -m stillroom.pipeline.configdoc`.
 """
@@ -35,7 +36,14 @@ def config_page() -> str:
     lines = [_HEAD]
     for title, section in _SECTIONS.items():
         schema = section.model_json_schema()["properties"]
-        lines += [f"## `{title}`", "", section.__doc__ or "", "", "| key | type | default | what |", "|---|---|---|---|"]
+        lines += [
+            f"## `{title}`",
+            "",
+            section.__doc__ or "",
+            "",
+            "| key | type | default | what |",
+            "|---|---|---|---|",
+        ]
         for name, field in section.model_fields.items():
             default = "**required**" if field.default is PydanticUndefined else f"`{_toml(field.default)}`"
             what = (field.description or "").replace("|", "\\|")

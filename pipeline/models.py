@@ -41,7 +41,8 @@ class Weights:
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes it was trained on, if it says so."""
-        return tuple(json.loads(self.metadata["classes"])) if "classes" in self.metadata else None
+        names = _from_json(self.metadata.get("classes"))
+        return tuple(str(name) for name in names) if isinstance(names, list) else None
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,18 @@ def read_weights(path: str) -> Weights:
         else:
             state, metadata = torch.load(file, map_location="cpu", weights_only=True), {}
             state = state.get("state_dict", state)
-    except (SafetensorError, RuntimeError, OSError, EOFError, AttributeError, ValueError) as error:
+            if not all(isinstance(value, torch.Tensor) for value in state.values()):
+                raise ValueError("it is no state dict, which holds tensors by name")
+    except (
+        SafetensorError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ModelError(f"weights {path} cannot be read as tensors alone: {_first(error)}") from error
     except pickle.UnpicklingError as error:
         raise ModelError(f"weights {path} hold more than tensors, which is never loaded: {_first(error)}") from error
@@ -130,7 +142,7 @@ def load_weights(model: nn.Module, name: str, weights: Weights) -> None:
         ModelError: they do not fit; names the first tensor that does not.
     """
     own = model.state_dict()
-    for key in own.keys() | weights.state.keys():
+    for key in sorted(own.keys() | weights.state.keys()):
         mine, theirs = _shape(own, key), _shape(weights.state, key)
         if mine != theirs:
             raise ModelError(
@@ -145,11 +157,20 @@ def preprocessing_of(
     """A model's own preprocessing: what the config says, else the weights' file, else timm's, else ImageNet's."""
     own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
     if weights is not None:
-        own |= {key: json.loads(weights.metadata[key]) for key in ("mean", "std") if key in weights.metadata}
+        stated = {key: _from_json(weights.metadata.get(key)) for key in ("mean", "std")}
+        own |= {key: value for key, value in stated.items() if isinstance(value, list) and len(value) == 3}
     return Preprocessing(
         mean or _triple(own.get("mean", _IMAGENET[0])),
         std or _triple(own.get("std", _IMAGENET[1])),
     )
+
+
+def _from_json(text: str | None) -> Any:
+    """A value of a file's metadata; other tools write other things under the same names, which are passed over."""
+    try:
+        return json.loads(text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def _triple(values: Any) -> Triple:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..storage.errors import ConfigError
 from .recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -129,6 +130,17 @@ class CacheSection(Section):
     codec: str = "float16"
     canaries: int = Field(16, ge=0, description="views that are kept whole")
     dir: str | None = Field(None, description="default <run.dir>/cache")
+
+    @field_validator("codec")
+    @classmethod
+    def _known_codec(cls, value: str) -> str:
+        from ..storage.codecs import logit_codec  # brings Zarr along, which reading a config does not need
+
+        try:
+            logit_codec(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
 
 
 class Verify(Section):

@@ -18,7 +18,7 @@ from ..pipeline.config import Config, load_config
 from ..storage.errors import MissingObjectError, StillroomError
 from .executors import Executor, InProcess, Summary, execute
 from .progress import duration, make_progress
-from .registry import STAGES, stage_named
+from .registry import NAMES, stage_named
 from .stage import Stage
 from .status import status_of
 
@@ -98,7 +98,7 @@ def report(config: str, options: Options = _NONE) -> int:
 @app.command
 def run(config: str, options: Options = _NONE) -> int:
     """All stages in order; what is done is not done again."""
-    return _run_stages(config, options, [stage.name for stage in STAGES])
+    return _run_stages(config, options, NAMES)
 
 
 @app.command

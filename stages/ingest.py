@@ -22,9 +22,10 @@ from ..storage.dataset import (
     contents_digest,
     index_name,
     ingest_task,
+    read_index,
     shard_name,
 )
-from ..storage.errors import DataError, MissingObjectError
+from ..storage.errors import DamagedObjectError, DataError, MissingObjectError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
@@ -72,6 +73,8 @@ def done(config: Config) -> Callable[[Task], bool]:
 
     def check(task: Task) -> bool:
         part, _, name = task.name.partition("/")
+        if name == _WHOLE and described[part] is None:
+            return False
         record = Ledger(place_of(config, part)).get(name)
         if record is not None and described[part] is None:
             wanted = _made_from(config, part, open_source(config, part))
@@ -113,7 +116,7 @@ def _refuse_other_source(place: Place, stored: Fingerprint, wanted: Fingerprint)
 def _description(config: Config, part: str) -> Description | None:
     try:
         return Dataset(place_of(config, part)).description
-    except MissingObjectError:
+    except (MissingObjectError, DamagedObjectError):
         return None
 
 
@@ -182,7 +185,7 @@ def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
     written = {REJECTED: _write(place, REJECTED, lines.encode())}
     indexes = {
-        number: ShardIndex.from_parquet(place.read(index_name(number)), f"{place}/{index_name(number)}")
+        number: read_index(place, record, index_name(number))
         for number, record in enumerate(records)
         if record is not None and record.facts["accepted"]
     }

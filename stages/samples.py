@@ -10,7 +10,7 @@ import xxhash
 
 from ..pipeline.accept import Rejected
 from ..storage.shards import Member, TarSample, original_key, scan_tar
-from ..storage.urls import Place, open_place
+from ..storage.urls import Place, open_parent
 from .sources import FolderSource, Source, TarSource
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -81,8 +81,7 @@ def _from_folder(source: FolderSource, shard: int) -> Iterator[Sample | Unusable
 
 def _from_tar(source: TarSource, shard: int) -> Iterator[Sample | Unusable]:
     url = source.urls[shard]
-    folder, _, name = url.rpartition("/")
-    place = open_place(folder or ".")
+    place, name = open_parent(url)
     with place.open(name) as file:
         for found in scan_tar(file, url):
             key = original_key(found.key)

@@ -16,7 +16,7 @@ from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
 from ..storage.errors import DataError
 from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
-from ..storage.urls import open_place
+from ..storage.urls import open_parent
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSou
     for url in urls:
         if not url.endswith(".tar"):
             raise DataError(f"{setting}: {url} is compressed; samples are read by offset, so give plain .tar files")
-        folder, _, name = url.rpartition("/")
-        if open_place(folder or ".").size(name) is None:
+        place, name = open_parent(url)
+        if place.size(name) is None:
             raise DataError(f"{setting}: {url} does not exist")
     return TarSource(tuple(urls), classes)
 

@@ -4,16 +4,16 @@ from typing import Any
 
 from ..pipeline.config import Config
 from ..storage.errors import MissingObjectError
-from .registry import STAGES
+from .registry import NAMES, stage_named
 
 
 def status_of(config: Config) -> dict[str, Any]:
     """Plain data: for each stage, tasks and units done and in all; null where they are not known yet."""
-    return {"run": config.run.name, "stages": [_stage(config, number) for number in range(len(STAGES))]}
+    return {"run": config.run.name, "stages": [_stage(config, name) for name in NAMES]}
 
 
-def _stage(config: Config, number: int) -> dict[str, Any]:
-    stage = STAGES[number]
+def _stage(config: Config, name: str) -> dict[str, Any]:
+    stage = stage_named(name)
     try:
         tasks, check = stage.tasks(config), stage.done(config)
     except MissingObjectError:

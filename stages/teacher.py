@@ -4,7 +4,7 @@ One task per data shard and block; one that lays out the arrays first, one for t
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.errors import MissingObjectError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import Layout, block_task, canary_place, evaluation_task, layout_task, teacher_folder
-from ..storage.logits import TeacherInfo, TeacherWriter, refuse_other_teacher
+from ..storage.logits import TeacherInfo, TeacherLogits, TeacherWriter, refuse_other_teacher
 from .machine import backend_of, threads_of
 from .seeds import open_cache
 from .stage import Advance, Stage, Task
@@ -79,7 +80,7 @@ def done(config: Config) -> Callable[[Task], bool]:
     if not config.teacher:
         return lambda _: True
     cache = open_cache(config, Dataset(config.data_place), writing=False)
-    stored = {name: cache.teacher(name) for name in cache.teachers}
+    stored = dict(_laid_out(cache))
     for section in config.teacher:
         if section.name in stored:
             _refuse_other_teacher(config, section, stored[section.name].info)
@@ -171,6 +172,15 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
     writer.write_evaluation(_on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)
     advance(data.samples)
     return facts
+
+
+def _laid_out(cache: Cache) -> Iterator[tuple[str, TeacherLogits]]:
+    """The teachers whose arrays are there; not those that were stopped while they were being laid out."""
+    for name in cache.teachers:
+        try:
+            yield name, cache.teacher(name)
+        except MissingObjectError:
+            continue
 
 
 def _section(config: Config, task: Task) -> Teacher:

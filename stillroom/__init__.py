@@ -8,10 +8,33 @@ The public face for anyone's own training loop::
         loss = stillroom.kl_divergence(batch.logits, model(batch.images), temperature=2.0).mean()
 """
 
-from .pipeline.losses import kl_divergence
-from .pipeline.replay import Batch, ReplayLoader
-from .storage.cache import Cache
-from .storage.cache import open_cache as open  # noqa: A004
-from .storage.errors import StillroomError
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pipeline.losses import kl_divergence
+    from .pipeline.replay import Batch, ReplayLoader
+    from .storage.cache import Cache
+    from .storage.cache import open_cache as open  # noqa: A004
+    from .storage.errors import StillroomError
 
 __all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "kl_divergence", "open"]
+
+_HOMES = {
+    "Batch": ("pipeline.replay", "Batch"),
+    "Cache": ("storage.cache", "Cache"),
+    "ReplayLoader": ("pipeline.replay", "ReplayLoader"),
+    "StillroomError": ("storage.errors", "StillroomError"),
+    "kl_divergence": ("pipeline.losses", "kl_divergence"),
+    "open": ("storage.cache", "open_cache"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and DALI take seconds to import; `stillroom --help` and status do without them.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value = getattr(importlib.import_module(f".{module}", __name__), attribute)
+    globals()[name] = value
+    return value

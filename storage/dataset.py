@@ -15,8 +15,8 @@ import xxhash
 from .errors import DamagedObjectError, DataError, MissingObjectError
 from .fingerprint import canonical
 from .index import ShardIndex
-from .ledger import Ledger, Written
-from .urls import Place, open_place
+from .ledger import Ledger, Record, Written
+from .urls import Place, open_parent
 
 DESCRIPTION = "dataset.json"
 REJECTED = "rejected.jsonl"
@@ -88,13 +88,17 @@ class Dataset:
             raise MissingObjectError(f"{self.place} holds no ingested data; run `stillroom ingest` first") from error
         except ValueError as error:
             raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
-        if stored.get("format") != FORMAT:
+        found = stored.get("format") if isinstance(stored, dict) else None
+        if isinstance(found, int) and found != FORMAT:
             raise DataError(
-                f"{self.place}/{DESCRIPTION} has format {stored.get('format')!r}, this stillroom reads {FORMAT}; "
+                f"{self.place}/{DESCRIPTION} has format {found}, this stillroom reads {FORMAT}; "
                 "use the version that wrote it"
             )
-        lists = {name: tuple(stored[name]) for name in ("classes", "shards", "sizes", "numbers")}
-        self.description = Description(**{**stored, **lists})
+        try:
+            lists = {name: tuple(stored[name]) for name in ("classes", "shards", "sizes", "numbers")}
+            self.description = Description(**{**stored, **lists})
+        except (TypeError, KeyError) as error:
+            raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
         self.ledger = Ledger(self.place)
 
     @property
@@ -121,20 +125,15 @@ class Dataset:
         name = index_name(number)
         if record is None:
             raise MissingObjectError(f"{self.place} has no record of data shard {number}; run `stillroom ingest` again")
-        data = self.place.read(name)
-        if Written.of(data) != record.objects[name]:
-            raise DamagedObjectError(
-                f"{self.place}/{name} differs from its ledger record; delete the record and run `stillroom ingest`"
-            )
-        return ShardIndex.from_parquet(data, f"{self.place}/{name}")
+        return read_index(self.place, record, name)
 
     def shard_bytes(self, shard: int) -> bytes:
         """A data shard's tar, whole, in one read."""
         url = self.description.shards[shard]
         if url == shard_name(self.description.numbers[shard]):
             return self.place.read(url)
-        folder, _, name = url.rpartition("/")
-        return open_place(folder or ".").read(name)
+        place, name = open_parent(url)
+        return place.read(name)
 
     def images(self, shard: int, index: ShardIndex) -> list[npt.NDArray[np.uint8]]:
         """The encoded images of a data shard in slot order: uint8 [size], views of one buffer.
@@ -151,6 +150,21 @@ class Dataset:
                     "is not what was ingested; restore the file, or ingest again into a new folder"
                 )
         return images
+
+
+def read_index(place: Place, record: Record, name: str) -> ShardIndex:
+    """An index that a record lists.
+
+    Raises:
+        MissingObjectError, DamagedObjectError: it is not what the record says.
+    """
+    data = place.read(name)
+    if Written.of(data) != record.objects.get(name):
+        raise DamagedObjectError(
+            f"{place}/{name} differs from its ledger record; delete {Ledger(place).name(record.task)} there and run "
+            "`stillroom ingest` again"
+        )
+    return ShardIndex.from_parquet(data, f"{place}/{name}")
 
 
 def contents_digest(indexes: list[ShardIndex], classes: tuple[str, ...]) -> str:

@@ -78,5 +78,5 @@ class ShardIndex:
                 key=tuple(str(key) for key in columns.pop("key").to_pylist()),
                 **{key: np.ascontiguousarray(column.to_numpy()) for key, column in columns.items()},
             )
-        except (pa.ArrowException, KeyError) as error:
+        except (pa.ArrowException, KeyError, OSError, ValueError) as error:
             raise DamagedObjectError(f"{name} is not a readable index: {error}; run ingest again") from error

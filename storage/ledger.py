@@ -84,7 +84,7 @@ class Ledger:
     def tasks(self, prefix: str = "") -> Iterator[str]:
         """Names of the finished tasks whose name starts with the folder `prefix`, sorted."""
         for name in self.place.list(f"{FOLDER}/{prefix}".rstrip("/")):
-            if name.endswith(".json") and TEMPORARY not in name:
+            if name.endswith(".json") and not name.rpartition("/")[2].startswith(TEMPORARY):
                 yield name.removeprefix(f"{FOLDER}/").removesuffix(".json")
 
     def folders(self, prefix: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import zarr
 
 from .codecs import logit_codec
-from .errors import MissingObjectError
+from .errors import MissingObjectError, ModelError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
     CANARIES,
@@ -92,7 +92,7 @@ class TeacherLogits:
     @property
     def views(self) -> int:
         """Views that the arrays have room for; which of them are done, the ledger knows."""
-        return int(self._logits.shape[1])
+        return int(min(self._logits.shape[1], self._digests.shape[1]))
 
     @property
     def blocks(self) -> int:
@@ -163,8 +163,11 @@ class TeacherWriter:
     views: int
 
     def lay_out(self) -> Record:
-        """Write the metadata of the arrays, large enough for all views."""
-        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name))
+        """Write the metadata of the arrays, large enough for all views.
+
+        The record goes first here: while the metadata is being replaced, both its old and its new form are good.
+        """
+        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name), hold=True)
         attributes = {
             "fingerprint": dict(self.info.fingerprint),
             "classes": self.info.classes,
@@ -207,7 +210,9 @@ class TeacherWriter:
             fill_value=0,
             dimension_names=["canary", "height", "width", "channel"],
         )
-        return self._finish(layout_task(self.name, self.views), self.info.fingerprint, store, {})
+        record = self._finish(layout_task(self.name, self.views), self.info.fingerprint, store, {})
+        store.release()
+        return record
 
     def write_block(
         self,
@@ -226,15 +231,26 @@ class TeacherWriter:
             digests: uint16 [view of the block, slot].
             canaries: by number, uint8 [height, width, 3].
             facts: figures for the record.
+
+        Raises:
+            ModelError: a logit is too large for the codec; nothing was written.
         """
         views = self.layout.views_per_block
         rows = self.layout.sizes[shard]
         assert logits.shape == (views, rows, self.info.classes)
         assert digests.shape == (views, rows)
+        dtype = logit_codec(self.info.codec).dtype
+        with np.errstate(over="ignore"):
+            stored = logits.astype(dtype)
+        if not np.isfinite(stored).all():
+            raise ModelError(
+                f"teacher {self.name!r}: a logit of data shard {shard}, block {block} "
+                f'({float(np.abs(logits).max()):.4g}) does not fit into {dtype}; use cache.codec = "float32"'
+            )
         store = RecordingStore(self.ledger.place)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
-        _array(group, LOGITS)[shard, where] = _padded(logits, self.layout.slots, np.nan)
+        _array(group, LOGITS)[shard, where] = _padded(stored, self.layout.slots, np.nan)
         _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels

@@ -18,6 +18,8 @@ from webdataset.tariterators import base_plus_ext
 from .errors import DataError
 
 _ESCAPED = re.compile(r"[%.]")
+_PASSED_OVER = re.compile(r"__[^/]*__($|/)")
+"""What WebDataset takes for notes about the tar itself."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,17 @@ class TarSample:
 def member_key(key: str) -> str:
     """A sample's key as WebDataset will read it back.
 
-    WebDataset ends a key at the first dot of the file's name, so dots there, and the percent sign, are escaped.
+    WebDataset ends a key at the first dot of the file's name, and passes over names that open with `__…__`; so dots in
+    the file's name, a leading underscore, and the percent sign are escaped.
     """
     folder, slash, name = key.rpartition("/")
-    return f"{folder}{slash}" + _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", name)
+    escaped = f"{folder}{slash}".replace("%", "%25") + _ESCAPED.sub(lambda match: f"%{ord(match[0]):02X}", name)
+    return f"%5F{escaped[1:]}" if escaped.startswith("__") else escaped
 
 
 def original_key(key: str) -> str:
     """The inverse of `member_key`; other people's keys come back as they are, unless they hold such escapes."""
-    folder, slash, name = key.rpartition("/")
-    return f"{folder}{slash}" + re.sub(r"%2E|%25", lambda match: unquote(match[0]), name)
+    return re.sub(r"%2E|%25|%5F", lambda match: unquote(match[0]), key)
 
 
 def tar_bytes(samples: Iterable[tuple[str, dict[str, bytes]]]) -> bytes:
@@ -74,7 +77,8 @@ def scan_tar(file: IO[bytes], name: str) -> Iterator[TarSample]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
-                prefix, extension = base_plus_ext(info.name) if info.isreg() else (None, None)
+                plain = info.isreg() and not _PASSED_OVER.match(info.name)
+                prefix, extension = base_plus_ext(info.name) if plain else (None, None)
                 if not prefix or not extension:
                     continue
                 if current is None or current.key != prefix:

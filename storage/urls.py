@@ -7,6 +7,7 @@ the objects mean.
 import builtins
 import os
 import secrets
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +100,12 @@ def open_place(url: str) -> Place:
     return RemotePlace(filesystem, root, url)
 
 
+def open_parent(url: str) -> tuple[Place, str]:
+    """The place that holds one object, and the object's name there."""
+    folder, slash, name = url.rpartition("/")
+    return open_place(folder or slash or "."), name
+
+
 class LocalPlace(Place):
     """A folder on a local or shared file system."""
 
@@ -117,9 +124,10 @@ class LocalPlace(Place):
 
     def size(self, name: str) -> int | None:
         try:
-            return (self.root / name).stat().st_size
+            status = (self.root / name).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Temporary file, fsync, rename, fsync of the folder."""
@@ -132,17 +140,18 @@ class LocalPlace(Place):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk is no use to a reader without the place
             raise
         _sync_folder(path.parent)
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        folder = self.root / prefix
-        for path, folders, files in os.walk(folder):
-            folders.sort()
-            for file in sorted(files):
-                yield (Path(path) / file).relative_to(self.root).as_posix()
+        root = str(self.root)
+        walked = os.walk(self.root / prefix)
+        names = [os.path.relpath(f"{path}/{file}", root) for path, _, files in walked for file in files]
+        yield from sorted(names)
 
     def folders(self, prefix: str = "") -> "builtins.list[str]":
         folder = self.root / prefix
@@ -204,9 +213,10 @@ class RemotePlace(Place):
 
     def size(self, name: str) -> int | None:
         try:
-            return int(self.filesystem.info(self._path(name))["size"])
+            info = self.filesystem.info(self._path(name))
         except FileNotFoundError:
             return None
+        return int(info["size"]) if info["type"] == "file" else None
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         path = self._path(name)

@@ -114,9 +114,12 @@ class CheckedStore(_PlaceStore):
         try:
             data = self.place.read(key)
         except MissingObjectError as error:
-            if key.endswith(METADATA):
-                return None  # Zarr asks for metadata to find out whether there is a node
-            self.expect(key)
+            try:
+                self.expect(key)
+            except MissingObjectError:
+                if _is_metadata(key):
+                    return None  # Zarr asks for metadata to find out whether there is a node
+                raise
             raise MissingObjectError(
                 f"{self.place}/{key} is missing, though the ledger lists it; `stillroom verify` finds all that is gone"
             ) from error
@@ -147,27 +150,41 @@ class RecordingStore(_PlaceStore):
     Args:
         place: where the objects go.
         creates: folder whose metadata this task makes anew, so does not see either; "" for all of the place.
+        hold: keep what is written in memory until `release`.
     """
 
-    def __init__(self, place: Place, *, creates: str | None = None) -> None:
+    def __init__(self, place: Place, *, creates: str | None = None, hold: bool = False) -> None:
         super().__init__(place, read_only=False)
         self.creates = creates
+        self._held: dict[str, bytes] | None = {} if hold else None
         self.written: dict[str, Written] = {}
 
     async def exists(self, key: str) -> bool:
-        return self._sees(key) and await super().exists(key)
+        return await asyncio.to_thread(self._get, key, None) is not None
 
     async def set(self, key: str, value: Buffer) -> None:
         data = value.to_bytes()
-        await asyncio.to_thread(self.place.write, key, data)
+        if self._held is None:
+            await asyncio.to_thread(self.place.write, key, data)
+        else:
+            self._held[key] = data
         self.written[key] = Written.of(data)
 
+    def release(self) -> None:
+        """Write what was held, in the order in which it came."""
+        assert self._held is not None
+        for key, data in self._held.items():
+            self.place.write(key, data)
+
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
-        size = self.place.size(key) if self._sees(key) else None
-        if size is None:
+        if self._held is not None and key in self._held:
+            data = self._held[key]
+        elif self._sees(key) and self.place.size(key) is not None:
+            data = self.place.read(key)
+        else:
             return None
-        start, stop = (0, size) if byte_range is None else _bounds(byte_range, size)
-        return self.place.read_range(key, start, stop)
+        start, stop = (0, len(data)) if byte_range is None else _bounds(byte_range, len(data))
+        return data[start:stop]
 
     def _names(self, folder: str) -> Iterable[str]:
         return [name for name in self.written if name.startswith(folder)]
@@ -175,6 +192,11 @@ class RecordingStore(_PlaceStore):
     def _sees(self, key: str) -> bool:
         old = self.creates is None or not f"{key}/".startswith(f"{self.creates}/" if self.creates else "")
         return key in self.written or (old and key.endswith(METADATA))
+
+
+def _is_metadata(key: str) -> bool:
+    """Whether Zarr looks for this to find out what is there, in either version of its format."""
+    return key.rpartition("/")[2] in (METADATA, ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 
 
 def _bounds(byte_range: ByteRequest, size: int) -> tuple[int, int]:

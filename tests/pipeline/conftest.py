@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from stillroom.pipeline.accept import Accepted, examine
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from stillroom.pipeline.mix import to_images
 from stillroom.pipeline.recipe import Recipe, Views, draw_partners, draw_views
 from stillroom.pipeline.render import Renderer, Request, digests

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from stillroom.pipeline.models import build_model, preprocessing_of
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.teach import load_teacher
