@@ -10,7 +10,8 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ..storage.errors import ConfigError
-from ..storage.urls import Place, open_place
+from ..storage.place import Place
+from ..storage.urls import open_place
 from .settings import CacheSection, Data, Render, Run, Section, Student, Teacher, Verify, Views, as_list
 
 

@@ -29,8 +29,8 @@ from ..storage.errors import DamagedObjectError, DataError, MissingObjectError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
+from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
-from ..storage.urls import Place
 from .samples import Sample, Unusable, read_samples
 from .sources import FolderSource, Source, TarSource, open_source
 from .stage import Advance, Stage, Task

@@ -8,7 +8,7 @@ from typing import Any, Self
 from torch.utils.tensorboard import SummaryWriter
 
 from ..storage.errors import MissingObjectError
-from ..storage.urls import Place
+from ..storage.place import Place
 
 METRICS = "metrics.jsonl"
 _FLUSH_SECONDS = 15.0

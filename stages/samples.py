@@ -9,8 +9,9 @@ import numpy.typing as npt
 import xxhash
 
 from ..pipeline.accept import Rejected
+from ..storage.place import Place
 from ..storage.shards import Member, TarSample, original_key, scan_tar
-from ..storage.urls import Place, open_parent
+from ..storage.urls import open_parent
 from .sources import FolderSource, Source, TarSource
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")

@@ -25,7 +25,7 @@ from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError, ModelError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from ..storage.ledger import Ledger, Record, Written
-from ..storage.urls import Place
+from ..storage.place import Place
 from .machine import backend_of, threads_of
 from .metrics import METRICS, Metrics
 from .seeds import open_cache

@@ -26,7 +26,8 @@ from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import Layout, block_task, canary_place, evaluation_task, layout_task, teacher_folder
-from ..storage.logits import TeacherInfo, TeacherLogits, TeacherWriter, refuse_other_teacher
+from ..storage.logits import TeacherInfo, TeacherLogits
+from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
 from .machine import backend_of, threads_of
 from .seeds import open_cache
 from .stage import Advance, Stage, Task

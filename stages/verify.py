@@ -18,7 +18,7 @@ from ..storage.errors import MissingObjectError, StillroomError
 from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task
 from ..storage.ledger import Ledger, Record, Written
-from ..storage.urls import Place
+from ..storage.place import Place
 from .ingest import parts, place_of
 from .recheck import recheck_shard
 from .stage import Advance, Stage, Task

@@ -18,7 +18,8 @@ from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, writing_tasks
 from .ledger import Ledger, Record, Written
 from .logits import TeacherLogits
-from .urls import Place, open_place
+from .place import Place
+from .urls import open_place
 from .zarrstore import CheckedStore, RecordingStore
 
 FORMAT = 1

@@ -16,7 +16,8 @@ from .errors import DamagedObjectError, DataError, MissingObjectError
 from .fingerprint import canonical
 from .index import ShardIndex
 from .ledger import Ledger, Record, Written
-from .urls import Place, open_parent
+from .place import Place
+from .urls import open_parent
 
 DESCRIPTION = "dataset.json"
 REJECTED = "rejected.jsonl"

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import DamagedObjectError, MissingObjectError
 from .fingerprint import canonical, digest
-from .urls import TEMPORARY, Place
+from .place import TEMPORARY, Place
 
 FOLDER = "ledger"
 

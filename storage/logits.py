@@ -1,9 +1,8 @@
-"""One teacher's arrays in a cache: logits, digests, canaries, and logits on the evaluation set.
+"""One teacher's arrays in a cache, for reading: logits, digests, canaries, and logits on the evaluation set.
 
-Read through the cache's checked store; written a whole block at a time, the record last.
+All of it comes through the cache's checked store. Knows numbers, shards, views and slots; nothing of images or models.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import logit_codec
-from .errors import MissingObjectError, ModelError
-from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from .errors import MissingObjectError
+from .fingerprint import Fingerprint
 from .layout import (
     CANARIES,
-    CHUNK_LIMIT,
     DIGESTS,
     EVALUATION,
     LOGITS,
@@ -24,12 +21,9 @@ from .layout import (
     block_task,
     canary_place,
     evaluation_task,
-    layout_task,
     teacher_folder,
 )
-from .ledger import Ledger, Record
-from .urls import Place
-from .zarrstore import RecordingStore
+from .ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -142,178 +136,3 @@ class TeacherLogits:
             )
         array: Any = self.group[EVALUATION]
         return np.asarray(array[:])
-
-
-@dataclass(frozen=True)
-class TeacherWriter:
-    """Writes one teacher's arrays, a task at a time.
-
-    Args:
-        ledger: of the cache that holds them.
-        layout: the cache's.
-        name: the teacher's.
-        info: attributes of its group.
-        views: views to be written in all.
-    """
-
-    ledger: Ledger
-    layout: Layout
-    name: str
-    info: TeacherInfo
-    views: int
-
-    def lay_out(self) -> Record:
-        """Write the metadata of the arrays, large enough for all views.
-
-        The record goes first here: while the metadata is being replaced, both its old and its new form are good.
-        """
-        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name), hold=True)
-        attributes = {
-            "fingerprint": dict(self.info.fingerprint),
-            "classes": self.info.classes,
-            "size": self.info.size,
-            "codec": self.info.codec,
-            "canaries": list(self.info.canaries),
-        }
-        group = zarr.create_group(
-            store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes}
-        )
-        shards, slots, block = self.layout.shards, self.layout.slots, self.layout.views_per_block
-        codec = logit_codec(self.info.codec)
-        group.create_array(
-            LOGITS,
-            shape=(shards, self.views, slots, self.info.classes),
-            shards=(1, block, self.layout.shard_slots(self.info.classes), self.info.classes),
-            chunks=(1, 1, self.layout.chunk_slots(self.info.classes), self.info.classes),
-            dtype=codec.dtype,
-            serializer=codec.serializer,
-            compressors=list(codec.compressors),
-            fill_value=float("nan"),
-            dimension_names=["shard", "view", "slot", "class"],
-        )
-        group.create_array(
-            DIGESTS,
-            shape=(shards, self.views, slots),
-            chunks=(1, block, slots),
-            dtype="uint16",
-            compressors=[zarr.codecs.Crc32cCodec()],
-            fill_value=0,
-            dimension_names=["shard", "view", "slot"],
-        )
-        size = self.info.size
-        group.create_array(
-            CANARIES,
-            shape=(len(self.info.canaries), size, size, 3),
-            chunks=(1, size, size, 3),
-            dtype="uint8",
-            compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
-            fill_value=0,
-            dimension_names=["canary", "height", "width", "channel"],
-        )
-        record = self._finish(layout_task(self.name, self.views), self.info.fingerprint, store, {})
-        store.release()
-        return record
-
-    def write_block(
-        self,
-        shard: int,
-        block: int,
-        logits: npt.NDArray[np.float32],
-        digests: npt.NDArray[np.uint16],
-        canaries: Mapping[int, npt.NDArray[np.uint8]],
-        facts: Mapping[str, Any],
-    ) -> Record:
-        """Write one block's whole Zarr shards, and last its record.
-
-        Args:
-            shard, block: which.
-            logits: float32 [view of the block, slot, class], finite.
-            digests: uint16 [view of the block, slot].
-            canaries: by number, uint8 [height, width, 3].
-            facts: figures for the record.
-
-        Raises:
-            ModelError: a logit is too large for the codec; nothing was written.
-        """
-        views = self.layout.views_per_block
-        rows = self.layout.sizes[shard]
-        assert logits.shape == (views, rows, self.info.classes)
-        assert digests.shape == (views, rows)
-        dtype = logit_codec(self.info.codec).dtype
-        with np.errstate(over="ignore"):
-            stored = logits.astype(dtype)
-        if not np.isfinite(stored).all():
-            raise ModelError(
-                f"teacher {self.name!r}: a logit of data shard {shard}, block {block} "
-                f'({float(np.abs(logits).max()):.4g}) does not fit into {dtype}; use cache.codec = "float32"'
-            )
-        store = RecordingStore(self.ledger.place)
-        group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
-        where = slice(block * views, (block + 1) * views)
-        _array(group, LOGITS)[shard, where] = _padded(stored, self.layout.slots, np.nan)
-        _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
-        for number, pixels in canaries.items():
-            _array(group, CANARIES)[number] = pixels
-        return self._finish(block_task(self.name, shard, block), self.info.fingerprint, store, facts)
-
-    def write_evaluation(
-        self, fingerprint: Fingerprint, logits: npt.NDArray[np.float32], facts: Mapping[str, Any]
-    ) -> Record:
-        """Write the logits on the evaluation set: float32 [sample, class]."""
-        name = f"{teacher_folder(self.name)}/{EVALUATION}"
-        store = RecordingStore(self.ledger.place, creates=name)
-        array = zarr.create_array(
-            store,
-            name=name,
-            shape=logits.shape,
-            chunks=(max(1, min(len(logits), CHUNK_LIMIT // (4 * logits.shape[1]))), logits.shape[1]),
-            dtype="float32",
-            compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
-            fill_value=float("nan"),
-            dimension_names=["sample", "class"],
-        )
-        array[:] = logits
-        return self._finish(evaluation_task(self.name), fingerprint, store, facts)
-
-    def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:
-        """Canaries that a block keeps: (number, view of the block, slot)."""
-        places = [(number, *canary_place(self.layout, number)) for number in range(len(self.info.canaries))]
-        return [(n, view, self.info.canaries[n]) for n, s, view in places if s == shard and block == 0]
-
-    def refuse_other_teacher(self, stored: TeacherInfo) -> None:
-        """Compare what is in the cache under this name with what this run would write.
-
-        Raises:
-            FingerprintError: they differ.
-        """
-        mine, theirs = ({**info.fingerprint, "codec": info.codec} for info in (self.info, stored))
-        refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
-
-    def _finish(self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
-        record = Record(task, fingerprint_digest(fingerprint), store.written, facts)
-        self.ledger.put(record)
-        return record
-
-
-def _array(group: zarr.Group, name: str) -> Any:
-    # `write_empty_chunks`: a chunk that happens to equal the fill value is data all the same.
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array.with_config({"write_empty_chunks": True})
-
-
-def _padded(rows: npt.NDArray[Any], slots: int, fill: float) -> npt.NDArray[Any]:
-    """The same with its slot axis (the second) filled up."""
-    padded = np.full((rows.shape[0], slots, *rows.shape[2:]), fill, rows.dtype)
-    padded[:, : rows.shape[1]] = rows
-    return padded
-
-
-def refuse_other_teacher(name: str, place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
-    """Compare two teachers of one name.
-
-    Raises:
-        FingerprintError: they differ.
-    """
-    remedy = "go back to the old setting, or give the new teacher another name"
-    refuse_difference(f"teacher {name} in cache {place}", stored, wanted, remedy)

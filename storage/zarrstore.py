@@ -12,7 +12,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from .errors import DamagedObjectError, MissingObjectError
 from .ledger import Written
-from .urls import Place
+from .place import Place
 
 METADATA = "zarr.json"
 

@@ -25,7 +25,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_nothing_outside_its_own_name(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"stillroom", wheel.name.split("-py3")[0] + ".dist-info"}
-    assert {"stillroom/py.typed", "stillroom/stages/report.html", "stillroom/storage/cache.py"} <= set(names)
+    assert {"stillroom/py.typed", "stillroom/stages/report/report.html", "stillroom/storage/cache.py"} <= set(names)
 
 
 def test_it_runs_beside_folders_of_the_same_names(wheel, tmp_path):

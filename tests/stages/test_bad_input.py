@@ -19,7 +19,8 @@ import torch
 from stillroom.pipeline.models import build_model
 from stillroom.stages.cli import main
 from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.urls import TEMPORARY, open_place
+from stillroom.storage.place import TEMPORARY
+from stillroom.storage.urls import open_place
 
 CONSOLE = Path(sys.executable).with_name("stillroom")
 

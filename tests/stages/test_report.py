@@ -17,12 +17,12 @@ from PIL import Image
 
 from stillroom.pipeline.config import Config, parse_config
 from stillroom.pipeline.models import build_model
-from stillroom.stages.contactsheet import contact_sheet
 from stillroom.stages.executors import InProcess, Summary, execute
-from stillroom.stages.figures import Line, curves, histogram, thinned
 from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import STAGES, stage_named
-from stillroom.stages.reportpage import as_toml, in_bytes
+from stillroom.stages.registry import NAMES, stage_named
+from stillroom.stages.report.contactsheet import contact_sheet
+from stillroom.stages.report.figures import Line, curves, histogram, thinned
+from stillroom.stages.report.page import as_toml, in_bytes
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.layout import canary_place
@@ -94,7 +94,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(images: Path) -> Config:
     """A whole run."""
     config = config_of(images)
-    do(config, *(stage.name for stage in STAGES))
+    do(config, *NAMES)
     return config
 
 

@@ -16,7 +16,8 @@ from stillroom.storage.errors import (
     StoreError,
 )
 from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.logits import TeacherInfo, TeacherWriter
+from stillroom.storage.logits import TeacherInfo
+from stillroom.storage.teacherwriter import TeacherWriter
 from stillroom.storage.urls import open_place
 
 SIZES = (5, 3, 4)

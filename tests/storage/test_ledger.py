@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stillroom.storage.errors import DamagedObjectError
 from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.urls import TEMPORARY, open_place
+from stillroom.storage.place import TEMPORARY
+from stillroom.storage.urls import open_place
 
 _text = st.text(st.characters(codec="utf-8"), max_size=12)
 _values = st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False) | _text

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from stillroom.storage.errors import MissingObjectError, StoreError
-from stillroom.storage.urls import TEMPORARY, LocalPlace, RemotePlace, open_place
+from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.place import TEMPORARY
+from stillroom.storage.remoteplace import RemotePlace
+from stillroom.storage.urls import open_place
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -190,7 +193,7 @@ def test_a_killed_write_leaves_the_old_object_whole(tmp_path, moment):
     # `storage` alone, as a package of its own: the rest takes seconds to import.
     program = f"""
 import os, pathlib, signal
-from storage.urls import LocalPlace
+from storage.localplace import LocalPlace
 {moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 LocalPlace(pathlib.Path({str(tmp_path)!r})).write("a", b"new" * 100_000)
 """

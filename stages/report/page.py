@@ -14,12 +14,12 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ..pipeline.config import Config
+from ...pipeline.config import Config
+from ..progress import duration
 from .contactsheet import ContactSheet
+from .facts import DataFacts, Drawn, TeacherFacts, Verified
 from .figures import COLOURS, curves, histogram
-from .progress import duration
-from .reportfacts import DataFacts, Drawn, TeacherFacts, Verified
-from .reportstudents import StudentFacts, lines_of
+from .students import StudentFacts, lines_of
 
 _PACKAGES = (
     "stillroom",

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..storage.ledger import Ledger
-from ..storage.urls import Place
+from ...pipeline.config import Config
+from ...storage.ledger import Ledger
+from ...storage.place import Place
+from ..metrics import METRICS, read_metrics
+from ..student import TASK
+from .facts import parameters_of
 from .figures import Line
-from .metrics import METRICS, read_metrics
-from .reportfacts import parameters_of
-from .student import TASK
 
 
 @dataclass(frozen=True)

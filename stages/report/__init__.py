@@ -6,16 +6,16 @@ Made again only where something that it says has changed. How it looks is `repor
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..pipeline.config import Config
-from ..storage.dataset import Dataset
-from ..storage.fingerprint import canonical, digest
-from ..storage.ledger import Ledger, Record, Written
-from ..storage.urls import Place
+from ...pipeline.config import Config
+from ...storage.dataset import Dataset
+from ...storage.fingerprint import canonical, digest
+from ...storage.ledger import Ledger, Record, Written
+from ...storage.place import Place
+from ..stage import Advance, Stage, Task
 from .contactsheet import contact_sheet
-from .reportfacts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
-from .reportpage import Facts, page
-from .reportstudents import progress_of, student_facts, student_places
-from .stage import Advance, Stage, Task
+from .facts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
+from .page import Facts, page
+from .students import progress_of, student_facts, student_places
 
 TASK = "report"
 PAGE = "report.html"

@@ -13,15 +13,15 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ..pipeline.config import Config
-from ..pipeline.mix import to_images
-from ..pipeline.recipe import Recipe, Views, draw_partners, draw_views
-from ..pipeline.render import Backend, Renderer, Request, default_backend
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.index import ShardIndex
-from ..storage.logits import Canary, TeacherLogits
-from .machine import threads_of
+from ...pipeline.config import Config
+from ...pipeline.mix import to_images
+from ...pipeline.recipe import Recipe, Views, draw_partners, draw_views
+from ...pipeline.render import Backend, Renderer, Request, default_backend
+from ...storage.cache import Cache
+from ...storage.dataset import Dataset
+from ...storage.index import ShardIndex
+from ...storage.logits import Canary, TeacherLogits
+from ..machine import threads_of
 
 CANARIES_SHOWN = 8
 _SHOWN = 160

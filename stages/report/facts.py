@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..pipeline.config import Config
-from ..pipeline.models import build_model
-from ..pipeline.recipe import Recipe, draw_partners, draw_views
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, ModelError
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, teacher_folder
-from . import verify
-from .seeds import open_cache
-from .stage import Task
+from ...pipeline.config import Config
+from ...pipeline.models import build_model
+from ...pipeline.recipe import Recipe, draw_partners, draw_views
+from ...storage.cache import Cache
+from ...storage.dataset import Dataset
+from ...storage.errors import MissingObjectError, ModelError
+from ...storage.fingerprint import fingerprint_digest
+from ...storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, teacher_folder
+from .. import verify
+from ..seeds import open_cache
+from ..stage import Task
 
 _DRAWN = 20_000
 """Views whose parameters are drawn for the histograms, about."""

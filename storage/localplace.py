@@ -1,0 +1,102 @@
+"""A place on a local or shared file system, whose writes outlive a crash of the machine once they return."""
+
+import builtins
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import MissingObjectError
+from .place import TEMPORARY, Place
+
+
+class LocalPlace(Place):
+    """A folder on a local or shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+
+    def read(self, name: str) -> bytes:
+        with self._missing_named(name):
+            return (self.root / name).read_bytes()
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        with self._missing_named(name), (self.root / name).open("rb") as file:
+            file.seek(start)
+            return file.read(max(0, stop - start))
+
+    def size(self, name: str) -> int | None:
+        try:
+            status = (self.root / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Temporary file, fsync, rename, fsync of the folder."""
+        path = self.root / name
+        _make_folder(path.parent)
+        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk is no use to a reader without the place
+            raise
+        _sync_folder(path.parent)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        root = str(self.root)
+        walked = os.walk(self.root / prefix)
+        names = [os.path.relpath(f"{path}/{file}", root) for path, _, files in walked for file in files]
+        yield from sorted(names)
+
+    def folders(self, prefix: str = "") -> "builtins.list[str]":
+        folder = self.root / prefix
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
+
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    def at(self, name: str) -> "LocalPlace":
+        return LocalPlace(self.root / name)
+
+    def open(self, name: str) -> IO[bytes]:
+        with self._missing_named(name):
+            return (self.root / name).open("rb")
+
+    def local(self, name: str = "") -> Path:
+        return self.root / name
+
+    @contextmanager
+    def _missing_named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise MissingObjectError(f"{self.root / name} does not exist") from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

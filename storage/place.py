@@ -1,0 +1,75 @@
+"""A place: a URL under which named objects are read whole, by range, and written whole.
+
+Writing is atomic everywhere: a reader finds the old object, the new one or none, never a part. Knows nothing of what
+the objects mean.
+"""
+
+import builtins
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+TEMPORARY = ".partial-"
+"""Prefix of a file that is being written. What still has it after a kill is garbage."""
+
+
+class Place(ABC):
+    """Objects under one URL, named by relative paths with "/"."""
+
+    url: str
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            MissingObjectError: there is none of that name.
+        """
+
+    @abstractmethod
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object; fewer where it ends before `stop`.
+
+        Raises:
+            MissingObjectError: there is none of that name.
+        """
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Size of an object in bytes, or None where there is none."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write an object whole, replacing what was there; durable on return."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Names of all objects under the folder `prefix`, sorted. Temporary files are among them."""
+
+    @abstractmethod
+    def folders(self, prefix: str = "") -> "builtins.list[str]":
+        """Names of the folders directly under the folder `prefix`, sorted."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove an object; no error where there is none."""
+
+    @abstractmethod
+    def at(self, name: str) -> "Place":
+        """The place one folder down."""
+
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]:
+        """An object as a seekable file.
+
+        Raises:
+            MissingObjectError: there is none of that name.
+        """
+
+    def local(self, name: str = "") -> Path | None:  # noqa: ARG002
+        """The path of an object where this is a local folder, else None."""
+        return None
+
+    def __str__(self) -> str:
+        return self.url
