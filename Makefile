@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # DATA: class folders of your own; the digits otherwise.
 ifdef DATA
 DEMO := runs/demo-$(notdir $(patsubst %/,%,$(DATA)))
-SIZE ?= 96
+SIZE ?= 64
 DEMO_DATA := --set 'data.train="$(DATA)"' --set data.samples_per_shard=500
 else
 DEMO := runs/demo

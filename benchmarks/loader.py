@@ -42,7 +42,8 @@ from stillroom.storage.dataset import Dataset
 
 RESULTS = Path(__file__).parent / "results" / "loader.json"
 BATCH = 64
-REPEATS = 5
+COPIES = 4
+REPEATS = 2
 
 
 def main() -> None:
@@ -190,10 +191,12 @@ def make_photos(folder: Path) -> Path:
 
 
 def copy_in_classes(photos: Path, folder: Path) -> Path:
-    for number, path in enumerate(sorted(photos.glob("*.jpg"))):
-        target = folder / str(number % 2) / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
+    """A data set of COPIES of each photo, so that an epoch is long beside its beginning."""
+    for copy in range(COPIES):
+        for number, path in enumerate(sorted(photos.glob("*.jpg"))):
+            target = folder / str(number % 2) / f"{copy}-{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
     return folder
 
 
