@@ -1,6 +1,6 @@
 """A block of views of one data shard, as the teacher sees it: rendered several views to a decode, mixed, classified."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,15 +107,9 @@ class BlockMaker:
     ) -> torch.Tensor:
         """uint8 [view, slot, size, size, 3]: the whole data shard, so that both halves of every pair are there."""
         drawn = [draw_views(self.recipe, seeds, view, index.height, index.width) for view in views]
-
-        def requests() -> Iterator[Request]:
-            for start in range(0, len(index), self.batch):
-                rows = np.arange(start, min(start + self.batch, len(index)))
-                yield Request([images[int(row)] for row in rows], [item.take(rows) for item in drawn])
-
         rendered: torch.Tensor | None = None
         start = 0
-        for (pixels,) in self.renderer.stream(requests()):
+        for (pixels,) in self.renderer.stream(Request(images, drawn).cut(index.pixels, self.batch)):
             if rendered is None:
                 rendered = pixels.new_empty((len(views), len(index), *pixels.shape[2:]))
             stop = start + pixels.shape[1]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..storage.dataset import Dataset
@@ -75,7 +74,7 @@ class EvaluationSet:
         return Accuracy(
             top1=float(hits(logits, self.labels, 1).float().mean()),
             top5=float(hits(logits, self.labels, 5).float().mean()),
-            kl=None if teacher is None else max(0.0, float(kl_divergence(teacher, logits).mean())),
+            kl=None if teacher is None else float(kl_divergence(teacher, logits).mean().clamp_min(0)),
         )
 
     def _bytes(self) -> int:
@@ -84,8 +83,5 @@ class EvaluationSet:
     def _requests(self) -> Iterator[Request]:
         for shard in range(len(self.data.sizes)):
             index = self.data.index(shard)
-            images = self.data.images(shard, index)
             views = centre_views(index.height, index.width, self.crop)
-            for start in range(0, len(index), self.batch_size):
-                rows: npt.NDArray[np.int64] = np.arange(start, min(start + self.batch_size, len(index)))
-                yield Request([images[row] for row in rows], [views.take(rows)])
+            yield from Request(self.data.images(shard, index), [views]).cut(index.pixels, self.batch_size)

@@ -93,9 +93,8 @@ def read_weights(path: str) -> Weights:
     Raises:
         ModelError: there is no such file, or it holds anything but tensors.
     """
+    sha256 = weights_digest(path)
     file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
@@ -119,11 +118,17 @@ def read_weights(path: str) -> Weights:
         raise ModelError(f"weights {path} cannot be read as tensors alone: {_first(error)}") from error
     except pickle.UnpicklingError as error:
         raise ModelError(f"weights {path} hold more than tensors, which is never loaded: {_first(error)}") from error
-    return Weights(state, weights_digest(path), metadata, path)
+    return Weights(state, sha256, metadata, path)
 
 
 def weights_digest(path: str) -> str:
-    """SHA-256 of a file of weights, in hexadecimal."""
+    """SHA-256 of a file of weights, in hexadecimal.
+
+    Raises:
+        ModelError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
     status = Path(path).stat()
     return _sha256(path, status.st_mtime_ns, status.st_size)
 

@@ -4,7 +4,9 @@ decode whole → for each view: slice → resize → flip → colour. Parameters
 random operators are not used. Knows nothing of seeds or labels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+import weakref
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -23,6 +25,8 @@ from .recipe import Views
 Backend = Literal["dali-cpu", "dali-gpu"]
 GRAPH = 1
 """Version of the graph below; any change that may change a pixel raises it."""
+DECODED_PIXELS = 64_000_000
+"""Of the images that are decoded together, at most: 192 MB; a batch of larger ones is rendered in parts."""
 _AHEAD = 2
 
 
@@ -37,6 +41,29 @@ class Request:
 
     images: Sequence[npt.NDArray[np.uint8]]
     views: Sequence[Views]
+
+    def cut(self, pixels: npt.NDArray[np.int64], most: int) -> "list[Request]":
+        """The same in parts of at most `most` images whose decoded pixels fit into memory together.
+
+        Args:
+            pixels: int64 [n], of each decoded image.
+            most: images in a part at most.
+        """
+        return [
+            Request(self.images[start:stop], [views.take(np.arange(start, stop)) for views in self.views])
+            for start, stop in _parts(pixels, most)
+        ]
+
+
+def _parts(pixels: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    start, total = 0, 0
+    for place, count in enumerate(pixels.tolist()):
+        if place > start and (place - start == most or total + count > DECODED_PIXELS):
+            yield start, place
+            start, total = place, 0
+        total += count
+    if len(pixels):
+        yield start, len(pixels)
 
 
 def default_backend() -> Backend:
@@ -92,19 +119,12 @@ class Renderer:
         self.sizes = tuple(sizes)
         self.views = views
         self.colour = colour
+        self._batch, self._threads = batch, threads
+        self._device = device if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
-        self._broken = False
-        # With the dynamic executor outputs stay valid for as long as they are referenced, so nothing is copied.
-        self._pipeline = Pipeline(
-            batch_size=batch,
-            num_threads=threads,
-            device_id=device if backend == "dali-gpu" else None,
-            prefetch_queue_depth=_AHEAD,
-            exec_dynamic=True,
-        )
-        with self._pipeline:
-            self._pipeline.set_outputs(*self._graph("mixed" if backend == "dali-gpu" else "cpu"))
-        self._pipeline.build()
+        # Weak: a stream holds its renderer, and a cycle would be torn down in any order.
+        self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
+        self._pipeline: Any = None
 
     def render(self, request: Request) -> list[torch.Tensor]:
         """One batch; see `stream`."""
@@ -112,15 +132,24 @@ class Renderer:
         return pixels
 
     def stream(self, requests: Iterable[Request]) -> Iterator[list[torch.Tensor]]:
-        """Render batches in order, a few ahead of what is asked for.
+        """Render batches in order, a few ahead of what is asked for. A new stream ends the one before.
 
         Yields:
             For each size, uint8 [views, n, size, size, 3] on the backend's device.
 
         Raises:
-            DataError: an image cannot be decoded; the renderer cannot be used again.
+            DataError: an image cannot be decoded.
         """
-        assert not self._broken
+        before = self._stream() if self._stream is not None else None
+        if before is not None:
+            before.close()
+        stream = self._rendered(requests)
+        self._stream = weakref.ref(stream)
+        return stream
+
+    def _rendered(self, requests: Iterable[Request]) -> Generator[list[torch.Tensor], None, None]:
+        if self._pipeline is None:
+            self._pipeline = self._build()
         self._requests = iter(requests)
         try:
             while (outputs := self._run()) is not None:
@@ -132,9 +161,11 @@ class Renderer:
         finally:
             # Whoever stops early leaves batches in DALI's queue, which the next stream must not get.
             self._requests = iter(())
-            while not self._broken and self._run() is not None:
-                pass
-            self._pipeline.reset()
+            if not sys.is_finalizing():
+                while self._pipeline is not None and self._run() is not None:
+                    pass
+            if self._pipeline is not None:
+                self._pipeline.reset()
 
     def _run(self) -> Any:
         """Outputs of the next batch, or None after the last."""
@@ -143,8 +174,22 @@ class Renderer:
         except StopIteration:
             return None
         except RuntimeError as error:
-            self._broken = True
+            self._pipeline = None  # DALI does not run it again after an error
             raise DataError(f"DALI could not render a batch: {_cause(error)}") from error
+
+    def _build(self) -> Any:
+        # With the dynamic executor outputs stay valid for as long as they are referenced, so nothing is copied.
+        pipeline = Pipeline(
+            batch_size=self._batch,
+            num_threads=self._threads,
+            device_id=self._device,
+            prefetch_queue_depth=_AHEAD,
+            exec_dynamic=True,
+        )
+        with pipeline:
+            pipeline.set_outputs(*self._graph("cpu" if self._device is None else "mixed"))
+        pipeline.build()
+        return pipeline
 
     def _next(self) -> list[Any]:
         request = next(self._requests)
@@ -160,7 +205,11 @@ class Renderer:
     def _graph(self, device: str) -> list[Any]:
         inputs = [types.UINT8, *([types.INT32, types.INT32, *([types.FLOAT] if self.colour else [])] * self.views)]
         dims = [1, *([1, 0, *([1] if self.colour else [])] * self.views)]
-        fed = fn.external_source(source=self._next, num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True)
+        # Not a bound method: a cycle through DALI's objects would keep the pipeline and its threads alive.
+        renderer = weakref.ref(self)
+        fed = fn.external_source(
+            source=lambda: _owner(renderer)._next(), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True
+        )
         # `hw_decoder_load` 0: two engines that round differently would share a batch by its composition.
         image = fn.decoders.image(
             fed[0], device=device, output_type=types.RGB, hw_decoder_load=0.0, jpeg_fancy_upsampling=True
@@ -180,6 +229,12 @@ class Renderer:
                     )
                 outputs.append(view)
         return outputs
+
+
+def _owner(renderer: "weakref.ref[Renderer]") -> Renderer:
+    found = renderer()
+    assert found is not None
+    return found
 
 
 def _cause(error: BaseException) -> str:

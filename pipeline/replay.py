@@ -14,7 +14,8 @@ import torch
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import ConfigError, ViewMismatchError
+from ..storage.errors import ConfigError, MissingObjectError, StillroomError, ViewMismatchError
+from ..storage.logits import TeacherLogits
 from ..storage.urls import open_place
 from .mix import to_images
 from .order import Order
@@ -66,7 +67,7 @@ class ReplayLoader:
         seed: of the order of samples.
         rank, world: this process among how many; each yields its share of every global batch.
         teacher: whose logits; default the cache's only one; "" for none.
-        views: how many views there are, where there is no teacher to tell.
+        views: how many views to replay; default all that the teacher has finished.
         also_size: render each view at this size too.
         window: data shards of a lane that are held and shuffled together.
         proof_share: share of batches that are proved where `size` is not the teacher's; all are where it is.
@@ -114,9 +115,7 @@ class ReplayLoader:
         self.rank, self.world = rank, world
         name = _only_teacher(cache) if teacher is None else teacher
         self.teacher = cache.teacher(name) if name else None
-        if self.teacher is None and views is None:
-            raise ConfigError("without a teacher, say how many views there are")
-        self.views = self.teacher.views if self.teacher is not None else views or 1
+        self.views = _views(self.teacher, views)
         if self.teacher is not None and self.backend != made_by:
             raise ViewMismatchError(
                 f"the teacher's views were rendered by {made_by}, these would be by {self.backend}, which rounds "
@@ -143,15 +142,23 @@ class ReplayLoader:
             ViewMismatchError: a view is not the one that the teacher saw.
             StoreError: something on disk is not what its record says.
         """
-        planned: deque[Rows] = deque()
+        planned: deque[tuple[Rows, int]] = deque()
 
         def requests() -> Iterator[Request]:
             for rows in self._plans(epoch, start):
-                planned.append(rows)
-                yield rows.request()
+                parts = rows.request().cut(rows.column(lambda shard: shard.index.pixels), len(rows))
+                planned.append((rows, len(parts)))
+                yield from parts
 
-        for number, rendered in enumerate(self._renderer.stream(requests()), start):
-            yield self._batch(number, planned.popleft(), rendered)
+        rendered = self._renderer.stream(requests())
+        for number in range(start, self.steps):
+            first = next(rendered, None)
+            if first is None:
+                raise StillroomError("another epoch of this loader was begun; a loader replays one epoch at a time")
+            rows, parts = planned.popleft()
+            rest = [next(rendered) for _ in range(parts - 1)]
+            pixels = [torch.cat(part, dim=1) if rest else part[0] for part in zip(first, *rest, strict=True)]
+            yield self._batch(number, rows, pixels)
 
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
@@ -202,6 +209,20 @@ class ReplayLoader:
         # Two more: a pair that two batches share is rendered whole for both.
         batch = self.order.batch_size + 2
         return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
+
+
+def _views(teacher: TeacherLogits | None, views: int | None) -> int:
+    if teacher is None:
+        if views is None:
+            raise ConfigError("without a teacher, say how many views there are")
+        return views
+    finished = teacher.finished_views()
+    if not finished or (views or 0) > finished:
+        raise MissingObjectError(
+            f"teacher {teacher.name!r} has finished {finished} views of every data shard, not {views or 'any'}; "
+            "run `stillroom teacher` to the end"
+        )
+    return views or finished
 
 
 def _only_teacher(cache: Cache) -> str:

@@ -64,6 +64,8 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
     device = default_device()
     if section.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ModelError(f'teacher {section.name!r}: this GPU has no bfloat16; use precision = "float32"')
+    if section.precision == "float32" and device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # torch's default calls 10-bit mantissas float32
     weights = read_weights(section.weights)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))

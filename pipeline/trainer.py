@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..storage.errors import ModelError
 from .losses import kl_divergence, mixed_cross_entropy
 from .models import Preprocessing
 from .optim import build_optimizer, default_warmup, rate_at
@@ -58,7 +59,11 @@ class Trainer:
         )
 
     def train(self, batch: Batch) -> Step:
-        """One optimiser step on one batch."""
+        """One optimiser step on one batch.
+
+        Raises:
+            ModelError: the loss or the gradient is not finite.
+        """
         self.model.train()
         rate = self.settings.learning_rate * rate_at(self.step, self.steps, self.warmup)
         for group in self.optimizer.param_groups:
@@ -67,6 +72,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradient = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        if not (torch.isfinite(loss) and torch.isfinite(gradient)):
+            raise ModelError(
+                f"student {self.settings.name!r} diverged at step {self.step}: loss {float(loss):.4g}, gradient "
+                f"{float(gradient):.4g}; use a lower learning_rate or a longer warm-up"
+            )
         self.optimizer.step()
         self.step += 1
         return Step(float(loss.detach()), float(gradient), rate)

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed, 2 wrong usage or config.
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -120,8 +119,6 @@ def status(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `stillroom` command."""
-    # A closed pipe (`stillroom … | head`) ends us quietly, as it ends other commands.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.environ["WDS_SECURE"] = "1"
     sys.exit(_guarded(arguments))
 
@@ -137,6 +134,9 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         for line in str(error).splitlines():
             print(f"stillroom: {line}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # `stillroom … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(f"stillroom: {error.strerror or error}{where}; what was finished is kept, run again", file=sys.stderr)

@@ -9,10 +9,9 @@ from typing import Any
 import distributed
 
 from ..pipeline.config import Config
-from ..storage.errors import ConfigError
+from ..storage.errors import ConfigError, StillroomError
 from .executors import Executor
-from .progress import Progress
-from .stage import Stage, Task
+from .stage import Advance, Stage, Task
 
 _RETRIES = 2
 
@@ -44,15 +43,18 @@ class Dask(Executor):
             raise ConfigError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
 
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], progress: Progress
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
     ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
         futures = {
             self._client.submit(_work, stage.name, config, task, pure=False, retries=_RETRIES): task for task in tasks
         }
         for future in distributed.as_completed(futures):
             task = futures[future]
-            result: Mapping[str, Any] = future.result()
-            progress.advance(task.units)
+            try:
+                result: Mapping[str, Any] = future.result()
+            except distributed.KilledWorker as error:
+                raise StillroomError(f"{stage.name}: workers died again and again in {task.name}: {error}") from error
+            advance(task.units)
             yield task, result
 
     def close(self) -> None:

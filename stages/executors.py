@@ -9,7 +9,7 @@ from typing import Any
 
 from ..pipeline.config import Config
 from .progress import Progress
-from .stage import Stage, Task
+from .stage import Advance, Stage, Task
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], progress: Progress
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
     ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
         """Run tasks that do not depend on each other; yield each with its result as it is finished."""
 
@@ -52,10 +52,10 @@ class InProcess(Executor):
     """One task after another, here."""
 
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], progress: Progress
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
     ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
         for task in tasks:
-            yield task, stage.run(config, task, progress.advance)
+            yield task, stage.run(config, task, advance)
 
     def close(self) -> None:
         pass
@@ -76,17 +76,24 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
     check = stage.done(config)
     left = [task for task in tasks if again or not check(task)]
     results: dict[str, Mapping[str, Any]] = {}
+    units = 0
+
+    def advance(more: int) -> None:
+        nonlocal units
+        units += more
+        progress.advance(more)
+
     if left:
         with progress.stage(stage.name, stage.unit, sum(task.units for task in left)):
             for _, wave in groupby(left, key=lambda task: task.wave):
-                for task, result in executor.run(stage, config, list(wave), progress):
+                for task, result in executor.run(stage, config, list(wave), advance):
                     results[task.name] = result
     concluded = stage.conclude(config, results) if stage.conclude is not None and left else None
     return Summary(
         stage.name,
         len(left),
         len(tasks) - len(left),
-        sum(task.units for task in left),
+        units,
         time.perf_counter() - started,
         results,
         concluded,

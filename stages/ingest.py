@@ -17,6 +17,7 @@ from ..pipeline.seeds import uid_of
 from ..storage.dataset import (
     DESCRIPTION,
     REJECTED,
+    WHOLE_TASK,
     Dataset,
     Description,
     contents_digest,
@@ -35,7 +36,6 @@ from .samples import Sample, Unusable, read_samples
 from .sources import FolderSource, Source, TarSource, open_source
 from .stage import Advance, Stage, Task
 
-_WHOLE = "dataset"
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
 _DECODED_TOGETHER = 64
 
@@ -55,9 +55,12 @@ def tasks(config: Config) -> Sequence[Task]:
     found = []
     for part in parts(config):
         description = _description(config, part)
-        sizes = description.sizes if description is not None else _planned(open_source(config, part))
-        found += [Task(f"{part}/{ingest_task(shard)}", 0, max(1, size)) for shard, size in enumerate(sizes)]
-    return [*found, *(Task(f"{part}/{_WHOLE}", wave, 0) for wave, part in enumerate(parts(config), 1))]
+        if description is not None:
+            sizes = dict(zip(description.numbers, description.sizes, strict=True))
+        else:
+            sizes = dict(enumerate(_planned(open_source(config, part))))
+        found += [Task(f"{part}/{ingest_task(number)}", 0, size) for number, size in sizes.items()]
+    return [*found, *(Task(f"{part}/{WHOLE_TASK}", wave, 0) for wave, part in enumerate(parts(config), 1))]
 
 
 def done(config: Config) -> Callable[[Task], bool]:
@@ -73,12 +76,13 @@ def done(config: Config) -> Callable[[Task], bool]:
 
     def check(task: Task) -> bool:
         part, _, name = task.name.partition("/")
-        if name == _WHOLE and described[part] is None:
-            return False
-        record = Ledger(place_of(config, part)).get(name)
-        if record is not None and described[part] is None:
-            wanted = _made_from(config, part, open_source(config, part))
-            _refuse_other_source(place_of(config, part), record.facts["made_from"], wanted)
+        place, description = place_of(config, part), described[part]
+        if name == WHOLE_TASK:
+            record = Ledger(place).get(name)
+            return description is not None and record is not None and record.fingerprint == _whole(place, description)
+        record = Ledger(place).get(name)
+        if record is not None and description is None:
+            _refuse_changed_source(config, part, place, record, open_source(config, part))
         return record is not None
 
     return check
@@ -88,7 +92,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """Do one task."""
     part, _, name = task.name.partition("/")
     source = open_source(config, part)
-    if name == _WHOLE:
+    if name == WHOLE_TASK:
         return _describe(config, part, source)
     return _ingest_shard(config, part, source, int(name.rpartition("/")[2]), advance)
 
@@ -113,6 +117,36 @@ def _refuse_other_source(place: Place, stored: Fingerprint, wanted: Fingerprint)
     refuse_difference(f"data {place}", stored, wanted, _REMEDY)
 
 
+def _refuse_changed_source(config: Config, part: str, place: Place, record: Record, source: Source) -> None:
+    """Refuse to go on with an ingest that began with other settings or other files.
+
+    Raises:
+        FingerprintError: a setting differs.
+        DataError: files were added, removed or changed.
+    """
+    stored = dict(record.facts["made_from"])
+    listing = stored.pop("listing")
+    _refuse_other_source(place, stored, _made_from(config, part))
+    if listing != source.listing:
+        raise DataError(
+            f"the files of data.{part} have changed since they began to be ingested into {place}; "
+            f"delete {place} to ingest them anew, or use another run.dir"
+        )
+
+
+def _whole(place: Place, description: Description) -> str:
+    """Fingerprint of a description: what it was made from, and the indexes that it joins."""
+    return fingerprint_digest({"made_from": description.ingest, "indexes": _indexes(place, description.numbers)})
+
+
+def _indexes(place: Place, numbers: Sequence[int]) -> list[str]:
+    records = [Ledger(place).get(ingest_task(number)) for number in numbers]
+    return [
+        "" if record is None else record.objects[index_name(n)].digest
+        for n, record in zip(numbers, records, strict=True)
+    ]
+
+
 def _description(config: Config, part: str) -> Description | None:
     try:
         return Dataset(place_of(config, part)).description
@@ -123,6 +157,8 @@ def _description(config: Config, part: str) -> Description | None:
 def _ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
     """Read, judge, and write a data shard of what is accepted; existing tars are only indexed."""
     place, store = place_of(config, part), isinstance(source, FolderSource)
+    for other in itertools.islice(Ledger(place).records("ingest"), 1):
+        _refuse_changed_source(config, part, place, other, source)
     kept: list[tuple[Sample, Accepted]] = []
     rejected: list[dict[str, str]] = []
     for batch in _batches(read_samples(source, shard)):
@@ -193,7 +229,8 @@ def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     if len(rejected) > config.data.max_rejected * (len(rejected) + accepted) or not accepted:
         raise DataError(
             f"{len(rejected)} of {len(rejected) + accepted} images of data.{part} were rejected, more than "
-            f"data.max_rejected ({config.data.max_rejected:.2%}) allows; {place}/{REJECTED} says why"
+            f"data.max_rejected ({config.data.max_rejected:.2%}) allows; {place}/{REJECTED} says why. Raise it, or "
+            f"repair the files, delete {place} and ingest again"
         )
     _refuse_same_uids(indexes)
     classes = _classes(config, part, source, indexes)
@@ -207,7 +244,7 @@ def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
         ingest=_made_from(config, part),
     )
     written[DESCRIPTION] = _write(place, DESCRIPTION, stated.to_json())
-    ledger.put(Record(_WHOLE, fingerprint_digest(stated.ingest), written))
+    ledger.put(Record(WHOLE_TASK, _whole(place, stated), written))
     return {"samples": accepted, "rejected": len(rejected), "classes": len(classes)}
 
 
@@ -230,6 +267,11 @@ def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, Sh
     names = source.classes
     if names is None:
         names = Dataset(config.data_place).classes if part == "eval" else tuple(str(n) for n in range(highest + 1))
+    if part == "eval" and names != (trained := Dataset(config.data_place).classes):
+        raise DataError(
+            f"data.eval has classes {', '.join(names[:5])} …, data.train has {', '.join(trained[:5])} …; "
+            "give their names in label order as data.classes"
+        )
     if highest >= len(names):
         raise DataError(f"data.{part} has label {highest}; there are {len(names)} classes, labels start at 0")
     if len(names) < 2:

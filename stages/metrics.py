@@ -49,6 +49,11 @@ class Metrics:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
+    def at(self, event: str, step: int) -> dict[str, float]:
+        """The figures noted for an event at a step; none where there are none."""
+        lines = [line for line in self._lines if line["event"] == event and line["step"] == step]
+        return {name: value for line in lines for name, value in line.items() if name not in ("event", "step")}
+
     def flush(self) -> None:
         """Write what is noted."""
         text = "".join(json.dumps(line) + "\n" for line in self._lines)

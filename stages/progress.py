@@ -50,10 +50,8 @@ class Progress(ABC):
         """Give back what was opened."""
 
 
-def make_progress(*, quiet: bool = False) -> Progress:
+def make_progress() -> Progress:
     """The kind that suits standard error."""
-    if quiet:
-        return NoProgress()
     return BarProgress() if sys.stderr.isatty() else LineProgress()
 
 

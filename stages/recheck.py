@@ -13,7 +13,7 @@ from ..pipeline.losses import kl_divergence
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.recipe import Recipe, draw_partners, draw_views
-from ..pipeline.render import Renderer, Request, digests
+from ..pipeline.render import Backend, Renderer, Request, digests
 from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
@@ -53,6 +53,12 @@ def _teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None
     return load_teacher(section, classes) if Path(section.weights).is_file() else None
 
 
+@lru_cache(maxsize=1)
+def _renderer(size: int, colour: bool, backend: Backend, threads: int) -> Renderer:
+    """Built once per worker process."""
+    return Renderer((size,), _BATCH, colour=colour, backend=backend, threads=threads)
+
+
 def chosen_slots(seed: int, share: float, shard: int, view: int, slots: int) -> npt.NDArray[np.int64]:
     """Which slots of a view are checked: each with probability `share`, and one of the first view in any case."""
     words, _, _, _ = philox4x32((np.arange(slots), view, shard, CHECKS), split(seed))
@@ -77,13 +83,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
     index, seeds = data.index(shard), cache.seeds(shard)
     images = data.images(shard, index)
-    renderer = Renderer(
-        (cached.info.size,),
-        _BATCH,
-        colour=recipe.colour,
-        backend=cache.info.views["renderer"]["backend"],
-        threads=threads_of(config),
-    )
+    renderer = _renderer(cached.info.size, recipe.colour, cache.info.views["renderer"]["backend"], threads_of(config))
     for view in range(config.views.count):
         slots = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
         partner, share = draw_partners(recipe, seeds, view)
@@ -91,8 +91,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         if not len(rows):
             continue
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
-        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-        requests = [Request([images[row] for row in part], [drawn.take(part)]) for part in parts]
+        requests = Request([images[row] for row in rows], [drawn.take(rows)]).cut(index.pixels[rows], _BATCH)
         pixels = torch.cat([rendered[0] for (rendered,) in renderer.stream(requests)])
         expected = cached.digests(shard, view)[rows]
         checked.rendered += len(rows)

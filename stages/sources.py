@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class FolderSample:
     key: str
     path: Path
     label: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class FolderSource:
     classes: tuple[str, ...]
     shards: tuple[tuple[FolderSample, ...], ...]
 
-    @property
+    @cached_property
     def listing(self) -> str:
-        """Digest of which samples there are."""
-        return digest(canonical([[sample.key for sample in shard] for shard in self.shards]))
+        """Digest of which samples there are, and of how many bytes each has."""
+        return digest(canonical([[[sample.key, sample.size] for sample in shard] for shard in self.shards]))
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class TarSource:
 Source = FolderSource | TarSource
 
 
+@lru_cache(maxsize=4)
 def open_source(config: Config, part: str) -> Source:
-    """The source of a part of the data, "train" or "eval".
+    """The source of a part of the data, "train" or "eval". Looked at once per process.
 
     Raises:
         DataError: it does not exist, has no samples, an empty class, a single class, or two samples of one key.
@@ -106,7 +108,7 @@ def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSou
         place, name = open_parent(url)
         if place.size(name) is None:
             raise DataError(f"{setting}: {url} does not exist")
-    return TarSource(tuple(urls), classes)
+    return TarSource(tuple(url if "://" in url else str(Path(url).absolute()) for url in urls), classes)
 
 
 def _folders(root: str, setting: str) -> tuple[str, ...]:
@@ -121,7 +123,6 @@ class _Folder:
     samples: tuple[FolderSample, ...]
 
 
-@lru_cache(maxsize=4)
 def _folder(root: str, setting: str, classes: tuple[str, ...] | None) -> _Folder:
     found = _folders(root, setting)
     known = classes if classes is not None else found
@@ -132,11 +133,14 @@ def _folder(root: str, setting: str, classes: tuple[str, ...] | None) -> _Folder
     samples: list[FolderSample] = []
     for name in found:
         if name not in known:
-            raise DataError(f"{setting} has a class folder {name!r} that the training data does not have")
+            raise DataError(
+                f"{setting} has a class folder {name!r} that is not among the classes ({', '.join(known)}); "
+                "remove it, or name it in data.classes"
+            )
         files = _files(Path(root), name)
         if not files:
             raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
-        samples += [FolderSample(key, path, known.index(name)) for key, path in files]
+        samples += [FolderSample(key, path, known.index(name), path.stat().st_size) for key, path in files]
     _refuse_same_keys(samples)
     return _Folder(known, tuple(samples))
 

@@ -5,31 +5,35 @@ One task per student. Its weights, its figures and what it was made from are lef
 
 import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
 from ..pipeline.config import Config
-from ..pipeline.evaluation import Accuracy, EvaluationSet
-from ..pipeline.models import build_model, preprocessing_of
+from ..pipeline.evaluation import EvaluationSet
+from ..pipeline.models import build_model, preprocessing_of, weights_digest
 from ..pipeline.render import Backend
 from ..pipeline.replay import ReplayLoader
-from ..pipeline.settings import Student
+from ..pipeline.settings import Student, Teacher
 from ..pipeline.teach import default_device, load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, ModelError
+from ..storage.errors import MissingObjectError, ModelError, StoreError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from ..storage.layout import evaluation_task
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from .machine import backend_of, threads_of
 from .metrics import METRICS, Metrics
 from .seeds import open_cache
 from .stage import Advance, Stage, Task
+from .teacher import on_evaluation_set
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT = "checkpoint.pt"
@@ -83,11 +87,17 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     advance(trainer.step * student.batch_size)
     evaluation = _evaluation(config, student, loader.backend)
     teacher = _teacher_on_evaluation_set(config, student, cache)
-    started, accuracy = time.perf_counter() - spent, None
+    started = time.perf_counter() - spent
     with Metrics(place, trainer.step) as metrics:
         saved = time.monotonic()
-        while trainer.step < trainer.steps:
+        while True:
             epoch, first = divmod(trainer.step, loader.steps)
+            due = epoch % student.eval_epochs == 0 or trainer.step == trainer.steps
+            if evaluation is not None and trainer.step and not first and due and not metrics.at("eval", trainer.step):
+                accuracy = evaluation.accuracy(evaluation.logits(trainer.predict), teacher)
+                metrics.log("eval", trainer.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
+            if trainer.step >= trainer.steps:
+                break
             for batch in loader.epoch(epoch, first):
                 step = trainer.train(batch)
                 proved += batch.proved
@@ -95,18 +105,16 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
                 if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
                     metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
                 if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
-                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
                     metrics.flush()
+                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
                     saved = time.monotonic()
-            if evaluation is not None and ((epoch + 1) % student.eval_epochs == 0 or trainer.step == trainer.steps):
-                accuracy = evaluation.accuracy(evaluation.logits(trainer.predict), teacher)
-                metrics.log("eval", trainer.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
+        figures = metrics.at("eval", trainer.steps)
     facts = {
         "epochs": student.epochs,
         "steps": trainer.steps,
         "seconds": round(time.perf_counter() - started, 3),
         "proved": proved,
-        **_figures(accuracy),
+        **{name: round(value, 6) for name, value in figures.items()},
     }
     _finish(trainer, place, data.classes, fingerprint, facts)
     return facts
@@ -120,7 +128,10 @@ def _fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
     """What a student's weights depend on."""
     section = config.teacher_of(student)
     made: dict[str, Any] = {
-        "student": student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+        "student": {
+            **student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            "teacher": section.name if section is not None and student.target != "labels" else None,
+        },
         "views": {key: value for key, value in cache.info.views.items() if key != "renderer"},
         "views.count": config.views.count,
     }
@@ -128,8 +139,13 @@ def _fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
         info = cache.teacher(section.name).info
         made["teacher"] = {**info.fingerprint, "codec": info.codec}
     if student.target == "online" and section is not None:
-        made["teacher"] = section.model_dump(mode="json", exclude={"name", "batch_size"})
+        stated = section.model_dump(mode="json", exclude={"name", "batch_size"})
+        made["teacher"] = {**stated, "weights": weights_digest(section.weights)} if _at_hand(section) else stated
     return made
+
+
+def _at_hand(section: Teacher) -> bool:
+    return Path(section.weights).is_file()
 
 
 def _refuse_other_student(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
@@ -209,10 +225,16 @@ def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -
     section = config.teacher_of(student)
     if section is None or not config.data.evaluates or section.name not in cache.teachers:
         return None
-    try:
-        return torch.from_numpy(cache.teacher(section.name).evaluation())
-    except MissingObjectError:
+    teacher = cache.teacher(section.name)
+    record = cache.ledger.get(evaluation_task(section.name))
+    if record is None:
         return None
+    if record.fingerprint != fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint)):
+        raise StoreError(
+            f"teacher {section.name!r} has logits of another evaluation set or data.eval_crop; "
+            "run `stillroom teacher` again"
+        )
+    return torch.from_numpy(teacher.evaluation())
 
 
 def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint, seconds: float, proved: int) -> None:
@@ -238,9 +260,10 @@ def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[
         return 0.0, 0
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError) as error:
+        stored = json.loads(state["made_from"])
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ModelError(f"{place}/{CHECKPOINT} cannot be read ({error}); delete it to begin again") from error
-    _refuse_other_student(place, json.loads(state["made_from"]), fingerprint)
+    _refuse_other_student(place, stored, fingerprint)
     trainer.restore(state)
     return float(state["seconds"]), int(state["proved"])
 
@@ -266,13 +289,6 @@ def _finish(
     written[METRICS] = Written.of(place.read(METRICS))
     Ledger(place).put(Record(TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)}))
     place.delete(CHECKPOINT)
-
-
-def _figures(accuracy: Accuracy | None) -> dict[str, float]:
-    if accuracy is None:
-        return {}
-    found = {"top1": accuracy.top1, "top5": accuracy.top5, "kl": accuracy.kl}
-    return {name: round(value, 6) for name, value in found.items() if value is not None}
 
 
 STAGE = Stage("student", "views", tasks, done, run)

@@ -4,7 +4,7 @@ One task per data shard and block; one that lays out the arrays first, one for t
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,15 @@ from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.losses import entropy
 from ..pipeline.models import weights_digest
 from ..pipeline.philox import philox4x32, split
-from ..pipeline.render import Renderer, renderer_fingerprint
+from ..pipeline.render import Renderer
 from ..pipeline.seeds import CANARIES
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import Layout, block_task, canary_place, evaluation_task, layout_task, teacher_folder
-from ..storage.logits import TeacherInfo, TeacherLogits
+from ..storage.logits import TeacherInfo
 from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
 from .machine import backend_of, threads_of
 from .seeds import open_cache
@@ -81,7 +80,7 @@ def done(config: Config) -> Callable[[Task], bool]:
     if not config.teacher:
         return lambda _: True
     cache = open_cache(config, Dataset(config.data_place), writing=False)
-    stored = dict(_laid_out(cache))
+    stored = {name: cache.teacher(name) for name in cache.teachers}
     for section in config.teacher:
         if section.name in stored:
             _refuse_other_teacher(config, section, stored[section.name].info)
@@ -90,7 +89,7 @@ def done(config: Config) -> Callable[[Task], bool]:
         its_own = fingerprint_digest(teacher.info.fingerprint)
         expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), its_own)
         if config.data.evaluates:
-            expected[evaluation_task(name)] = fingerprint_digest(_on_evaluation_set(config, teacher.info.fingerprint))
+            expected[evaluation_task(name)] = fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint))
 
     def check(task: Task) -> bool:
         section = _section(config, task)
@@ -108,17 +107,19 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """Do one task."""
     section = _section(config, task)
     data = Dataset(config.data_place)
-    cache = open_cache(config, data, writing=True)
+    evaluates = task.name == evaluation_task(section.name)
+    cache = open_cache(config, data, writing=not evaluates)
     teacher = _loaded(section, data.classes)
-    info = TeacherInfo(
-        teacher.fingerprint, len(data.classes), section.size, config.cache.codec, _canary_slots(config, cache.layout)
-    )
+    there = cache.teacher(section.name).info if section.name in cache.teachers else None
+    canaries = there.canaries if there is not None else _canary_slots(config, cache.layout)
+    info = TeacherInfo(teacher.fingerprint, len(data.classes), section.size, config.cache.codec, canaries)
     writer = TeacherWriter(cache.ledger, cache.layout, section.name, info, config.views.count)
+    if there is not None:
+        writer.refuse_other_teacher(there)
     if task.name == layout_task(section.name, config.views.count):
         writer.lay_out()
         return {"views": config.views.count}
-    writer.refuse_other_teacher(cache.teacher(section.name).info)
-    if task.name == evaluation_task(section.name):
+    if evaluates:
         return _evaluate(config, writer, teacher, advance)
     return _teach_block(config, cache, data, writer, section, task, advance)
 
@@ -170,18 +171,9 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         "top5": round(accuracy.top5, 6),
         "entropy": round(float(entropy(logits).mean()), 6),
     }
-    writer.write_evaluation(_on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)
+    writer.write_evaluation(on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)
     advance(data.samples)
     return facts
-
-
-def _laid_out(cache: Cache) -> Iterator[tuple[str, TeacherLogits]]:
-    """The teachers whose arrays are there; not those that were stopped while they were being laid out."""
-    for name in cache.teachers:
-        try:
-            yield name, cache.teacher(name)
-        except MissingObjectError:
-            continue
 
 
 def _section(config: Config, task: Task) -> Teacher:
@@ -201,12 +193,15 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
 
 
-def _on_evaluation_set(config: Config, teacher: Fingerprint) -> Fingerprint:
+def on_evaluation_set(config: Config, teacher: Fingerprint) -> Fingerprint:
+    """What a teacher's logits on the evaluation set are made from.
+
+    Not the renderer: they are for people's figures, and a newer one is no reason to write to a finished cache.
+    """
     return {
         "teacher": teacher,
         "data": Dataset(config.eval_place).description.digest,
         "data.eval_crop": config.data.eval_crop,
-        "renderer": renderer_fingerprint(backend_of(config)),
     }
 
 

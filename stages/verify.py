@@ -117,8 +117,11 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
         "failures": failures,
         "skipped": sorted({reason for finding in findings for reason in finding["skipped"]}),
     }
-    if not failures:
-        Ledger(config.cache_place).put(Record(TASK, _state(config), {}, {"checks": checks}))
+    ledger = Ledger(config.cache_place)
+    if failures:
+        ledger.drop(TASK)
+    else:
+        ledger.put(Record(TASK, _state(config), {}, {"checks": checks}))
     return outcome
 
 
@@ -129,10 +132,15 @@ def _places(config: Config) -> dict[str, Place]:
 def _state(config: Config) -> str:
     """Digest of all records and of how they are verified."""
     records = {
-        name: [[task, place.size(Ledger(place).name(task))] for task in Ledger(place).tasks() if task != TASK]
+        name: [[task, digest(place.read(Ledger(place).name(task)))] for task in Ledger(place).tasks() if task != TASK]
         for name, place in _places(config).items()
     }
-    return digest(canonical({"records": records, "verify": config.verify.model_dump(mode="json")}))
+    how = {
+        "verify": config.verify.model_dump(mode="json"),
+        "teachers": [section.name for section in config.teacher],
+        "views": config.views.count,
+    }
+    return digest(canonical({"records": records, **how}))
 
 
 def _guarded(check: str, where: str, body: Callable[[], Finding]) -> Finding:

@@ -15,7 +15,7 @@ from zarr.codecs import Crc32cCodec
 
 from .errors import MissingObjectError, StoreError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
-from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, writing_tasks
+from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, layouts_folder, writing_tasks
 from .ledger import Ledger, Record, Written
 from .logits import TeacherLogits
 from .place import Place
@@ -136,8 +136,15 @@ class Cache:
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Names of the teachers whose arrays are laid out, finished or not."""
-        return tuple(self.ledger.folders(TEACHERS))
+        """Names of the teachers whose arrays are laid out, finished or not; not those that were stopped in that."""
+        found = []
+        for name in self.ledger.folders(TEACHERS):
+            try:
+                self._open_teacher(name)
+                found.append(name)
+            except MissingObjectError:
+                continue
+        return tuple(found)
 
     def seeds(self, shard: int) -> npt.NDArray[np.uint64]:
         """Seeds of a data shard: uint64 [slot], as many as it has samples."""
@@ -153,7 +160,7 @@ class Cache:
         if name not in self.teachers:
             known = ", ".join(self.teachers) or "none"
             raise MissingObjectError(f"{self.place} has no teacher {name!r} (it has: {known}); run `stillroom teacher`")
-        return TeacherLogits(self.group, self.ledger, self.layout, name)
+        return self._open_teacher(name)
 
     def refuse_other_views(self, wanted: Fingerprint, *, except_for: Collection[str] = ()) -> None:
         """Compare what the views were made from with what this run would make them from.
@@ -168,6 +175,11 @@ class Cache:
         stored = {key: value for key, value in self.info.views.items() if key not in except_for}
         wanted = {key: value for key, value in wanted.items() if key not in except_for}
         refuse_difference(f"cache {self.place}", stored, wanted, ELSEWHERE)
+
+    def _open_teacher(self, name: str) -> TeacherLogits:
+        if not any(self.ledger.tasks(layouts_folder(name))):
+            raise MissingObjectError(f"{self.place} has no record of teacher {name!r}; run `stillroom teacher`")
+        return TeacherLogits(self.group, self.ledger, self.layout, name)
 
     def _record(self, task: str) -> Record | None:
         """A record, read once; one that is not there yet is looked for again."""

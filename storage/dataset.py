@@ -21,6 +21,8 @@ from .urls import open_parent
 
 DESCRIPTION = "dataset.json"
 REJECTED = "rejected.jsonl"
+WHOLE_TASK = "dataset"
+"""Task that joins the indexes and writes the description."""
 FORMAT = 1
 
 
@@ -83,11 +85,16 @@ class Dataset:
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ledger = Ledger(self.place)
+        record = self.ledger.get(WHOLE_TASK)
+        if record is None:
+            raise MissingObjectError(f"{self.place} holds no ingested data; run `stillroom ingest` first")
         try:
-            stored = json.loads(self.place.read(DESCRIPTION))
-        except MissingObjectError as error:
-            raise MissingObjectError(f"{self.place} holds no ingested data; run `stillroom ingest` first") from error
-        except ValueError as error:
+            data = self.place.read(DESCRIPTION)
+            if Written.of(data) != record.objects[DESCRIPTION]:
+                raise ValueError("it differs from its ledger record")
+            stored = json.loads(data)
+        except (MissingObjectError, ValueError) as error:
             raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
         found = stored.get("format") if isinstance(stored, dict) else None
         if isinstance(found, int) and found != FORMAT:
@@ -100,7 +107,6 @@ class Dataset:
             self.description = Description(**{**stored, **lists})
         except (TypeError, KeyError) as error:
             raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
-        self.ledger = Ledger(self.place)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -67,6 +67,11 @@ class FingerprintError(StoreError):
         self.field = field
         self.stored = stored
         self.wanted = wanted
+        self._arguments = (what, field, stored, wanted, remedy)
+
+    def __reduce__(self) -> tuple[type["FingerprintError"], tuple[object, ...]]:
+        """It comes back from worker processes."""
+        return type(self), self._arguments
 
 
 class ViewMismatchError(StillroomError):

@@ -54,6 +54,11 @@ class ShardIndex:
     def __len__(self) -> int:
         return len(self.key)
 
+    @property
+    def pixels(self) -> npt.NDArray[np.int64]:
+        """int64 [n], of each decoded image."""
+        return self.height.astype(np.int64) * self.width
+
     def to_parquet(self) -> bytes:
         """The index as the bytes of a Parquet file, the same for the same samples."""
         columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}

@@ -88,10 +88,6 @@ class TeacherLogits:
         """Views that the arrays have room for; which of them are done, the ledger knows."""
         return int(min(self._logits.shape[1], self._digests.shape[1]))
 
-    @property
-    def blocks(self) -> int:
-        return self.views // self.layout.views_per_block
-
     def logits(self, shard: int, view: int) -> npt.NDArray[np.float32]:
         """Logits of a view of a data shard: float32 [slot, class].
 
@@ -123,6 +119,11 @@ class TeacherLogits:
         blocks = -(-views // self.layout.views_per_block)
         every = [(shard, block) for block in range(blocks) for shard in range(self.layout.shards)]
         return [(shard, block) for shard, block in every if block_task(self.name, shard, block) not in finished]
+
+    def finished_views(self) -> int:
+        """How many views, from the first on, are done in every data shard."""
+        missing = [block for _, block in self.missing(self.views)]
+        return min(missing, default=self.views // self.layout.views_per_block) * self.layout.views_per_block
 
     def evaluation(self) -> npt.NDArray[np.float32]:
         """Logits on the evaluation set: float32 [sample, class], its data shards one after another.
