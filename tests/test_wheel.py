@@ -1,6 +1,7 @@
 """Installed as a wheel, it works from a directory that has folders of the same names as its floors."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -30,18 +31,32 @@ def test_the_wheel_holds_nothing_outside_its_own_name(wheel):
 
 def test_it_runs_beside_folders_of_the_same_names(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
-    zipfile.ZipFile(wheel).extractall(site)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     for name in ("pipeline", "stages", "storage"):
         (work / name).mkdir(parents=True)
         (work / name / "__init__.py").write_text("raise ImportError('this is the user’s own package')\n")
     script = (
-        "import json, sys; sys.path[0:0] = ['', sys.argv[1]]; import stillroom, stillroom.stages.cli as cli; "
-        "print(json.dumps([stillroom.__file__, cli.__file__])); cli.main(['--help'])"
+        "import json, sys; sys.path[0:0] = ['', sys.argv[1]]; import stillroom, stillroom.pipeline.replay as replay; "
+        "print(json.dumps([stillroom.__file__, replay.__file__, stillroom.ReplayLoader.__module__]))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script, str(site)], cwd=work, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    first, _, rest = ran.stdout.partition("\n")
-    assert all(Path(path).is_relative_to(site) for path in json.loads(first))
-    assert "Usage: stillroom COMMAND" in rest
+    package, module, home = json.loads(ran.stdout)
+    assert Path(package).is_relative_to(site)
+    assert Path(module).is_relative_to(site)
+    assert home == "stillroom.pipeline.replay"
+    command = subprocess.run(
+        [sys.executable, str(site / "bin" / "stillroom"), "--help"],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": f"{site}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert command.returncode == 0, command.stderr
+    assert "Usage: stillroom COMMAND" in command.stdout
+    (about,) = site.glob("*.dist-info")
+    assert "stillroom.transform" in (about / "entry_points.txt").read_text()

@@ -7,6 +7,7 @@ import torch
 from stillroom.pipeline.mix import to_images
 from stillroom.pipeline.recipe import Recipe, Views, draw_partners, draw_views
 from stillroom.pipeline.render import Renderer, Request, digests
+from stillroom.storage.errors import DataError
 
 VIEWS = 5
 SIZE = 48
@@ -50,12 +51,42 @@ def test_there_are_a_thousand_real_views(many_photos):
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (7, 2), (64, 1)])
 def test_pixels_do_not_depend_on_batch_or_threads(many_photos, drawn, recipe, reference, batch, threads):
     order = np.arange(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn[:1], recipe, order, batch, threads)[0], reference[0])
+    assert torch.equal(render(many_photos.images, drawn, recipe, order, batch, threads), reference)
 
 
 def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, reference):
     order = np.random.default_rng(0).permutation(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn[:1], recipe, order, 33, 2)[0], reference[0])
+    assert torch.equal(render(many_photos.images, drawn, recipe, order, 33, 2), reference)
+
+
+def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(many_photos, drawn, recipe, reference, monkeypatch):
+    pixels = many_photos.height.astype(np.int64) * many_photos.width
+    monkeypatch.setattr("stillroom.pipeline.render.DECODED_PIXELS", int(pixels.max()) * 3)
+    parts = Request(many_photos.images, drawn[:1]).cut(pixels, 64)
+    assert {len(part.images) for part in parts} <= {1, 2, 3}
+    renderer = Renderer((SIZE,), 64, colour=recipe.colour)
+    assert torch.equal(torch.cat([found[0] for found in renderer.stream(parts)], dim=1)[0], reference[0])
+
+
+def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference):
+    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
+    requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
+    first = renderer.stream(requests)
+    next(first)
+    second = list(renderer.stream(requests[5:]))
+    assert torch.equal(torch.cat([found[0][0] for found in second]), reference[0, 20:40])
+    assert next(first, None) is None
+
+
+def test_a_renderer_goes_on_after_an_image_that_does_not_decode(many_photos, drawn, recipe, reference):
+    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    rows = np.arange(4)
+    good = Request([many_photos.images[i] for i in rows], [drawn[0].take(rows)])
+    bad = Request([*good.images[:3], good.images[3][:200]], good.views)
+    with pytest.raises(DataError, match="could not render"):
+        renderer.render(bad)
+    assert torch.equal(renderer.render(good)[0][0], reference[0, :4])
 
 
 def test_several_views_of_one_decode_are_the_views_of_one_each(many_photos, drawn, recipe, reference):
@@ -92,7 +123,7 @@ def test_a_mixed_view_does_not_depend_on_its_batch(reference, recipe, seeds):
     partner, share = draw_partners(recipe, seeds, 0)
     rows = np.arange(len(seeds))
     together = to_images(reference[0], rows, partner.astype(np.int64), share)
-    for slot in (0, 1, len(seeds) - 1):
+    for slot in range(len(seeds)):
         pair = reference[0][[slot, int(partner[slot])]]
         alone = to_images(pair, np.array([0]), np.array([1]), share[[slot]])
         assert torch.equal(alone[0], together[slot])

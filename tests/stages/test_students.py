@@ -7,10 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.trainer import Trainer
 from stillroom.stages.digits import write_digits
 from stillroom.stages.metrics import read_metrics
-from stillroom.storage.errors import FingerprintError, MissingObjectError
+from stillroom.storage.cache import Cache
+from stillroom.storage.errors import FingerprintError, MissingObjectError, ModelError, StillroomError
+from stillroom.storage.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,53 @@ def test_a_student_that_is_killed_at_any_step_goes_on_exactly(make_config, cache
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [line["step"] for line in read_metrics(killed.student_place(killed.student[0])) if line["event"] == "eval"]
     assert len(steps) == len(set(steps)) == 2
+
+
+def test_an_evaluation_that_a_kill_lost_is_made_up(make_config, cached, run_stages, monkeypatch):
+    config = student_of(make_config, cached, name="unevaluated", epochs=2, checkpoint_minutes=0)
+    monkeypatch.setattr("stillroom.pipeline.evaluation.EvaluationSet.logits", _killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(config, "student")
+    monkeypatch.undo()
+    (facts,) = run_stages(config, "student")["student"].results.values()
+    assert {"top1", "top5", "kl"} <= facts.keys()
+    steps = [line["step"] for line in read_metrics(config.student_place(config.student[0])) if line["event"] == "eval"]
+    assert steps == [facts["steps"] // 2, facts["steps"]]
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_student_that_diverges_stops_and_leaves_no_record(make_config, cached, run_stages, monkeypatch):
+    config = student_of(make_config, cached, name="diverged")
+    monkeypatch.setattr("stillroom.pipeline.trainer.kl_divergence", lambda teacher, student, _: student.sum(1) * np.nan)
+    with pytest.raises(ModelError, match=r"student 'diverged' diverged at step 0: loss nan"):
+        run_stages(config, "student")
+    assert Ledger(config.student_place(config.student[0])).get("student") is None
+
+
+def test_a_student_replays_the_views_it_asks_for_of_a_larger_cache(make_config, make_run, run_stages):
+    larger = make_run({"views": {"count": 8}})
+    loader_views = {}
+    for count in (4, 8):
+        cache = Cache(larger.cache_place)
+        loader = ReplayLoader(cache, data=str(larger.data_place), batch_size=16, size=32, seed=0, views=count)
+        loader_views[count] = {int(view) for epoch in range(4) for batch in loader.epoch(epoch) for view in batch.views}
+    assert max(loader_views[4]) < 4 <= max(loader_views[8])
+    Cache(larger.cache_place).ledger.drop("teachers/t/blocks/000001.000003")
+    assert Cache(larger.cache_place).teacher("t").finished_views() == 6
+
+
+def test_a_second_epoch_ends_the_first_aloud(cached):
+    loader = ReplayLoader(Cache(cached.cache_place), data=str(cached.data_place), batch_size=16, size=32, seed=0)
+    first = loader.epoch(0)
+    next(first)
+    whole = [batch.uids for batch in loader.epoch(1)]
+    assert len(whole) == loader.steps
+    with pytest.raises(StillroomError, match="one epoch at a time"):
+        next(first)
 
 
 def test_a_student_of_other_settings_is_refused_by_name(make_config, cached, run_stages):

@@ -230,6 +230,25 @@ def test_verify_finds_logits_of_another_teacher(copied, verify):
     assert all("data shard 0, view" in failure["where"] for failure in failures)
 
 
+def test_a_failed_verify_takes_back_the_record_of_an_earlier_one(copied, run_stages, verify):
+    assert run_stages(copied, "verify")["verify"].ran == 0
+    path = Path(copied.run.dir) / "cache/seeds/c/0/0"
+    good = path.read_bytes()
+    path.write_bytes(bytes(len(good)))
+    assert not verify(copied)["ok"]
+    path.write_bytes(good)
+    assert run_stages(copied, "verify")["verify"].ran > 0
+
+
+def test_a_teacher_that_was_stopped_before_its_first_record_is_laid_out_again(copied, make_config, run_stages):
+    (Path(copied.run.dir) / "cache/ledger/teachers/new/layout").mkdir(parents=True)
+    assert Cache(copied.cache_place).teachers == ("t",)
+    both = [copied.teacher[0].model_dump(), {**copied.teacher[0].model_dump(), "name": "new", "size": 24}]
+    config = make_config({"teacher": both}, folder=copied.run.dir)
+    run_stages(config, "teacher")
+    assert Cache(copied.cache_place).teachers == ("new", "t")
+
+
 def test_verify_finds_a_missing_block(copied, verify):
     Ledger(copied.cache_place).drop("teachers/t/blocks/000000.000001")
     failures = verify(copied)["failures"]
