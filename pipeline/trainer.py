@@ -74,8 +74,8 @@ class Trainer:
         gradient = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         if not (torch.isfinite(loss) and torch.isfinite(gradient)):
             raise ModelError(
-                f"student {self.settings.name!r} diverged at step {self.step}: loss {float(loss.detach()):.4g}, gradient "
-                f"{float(gradient):.4g}; use a lower learning_rate or a longer warm-up"
+                f"student {self.settings.name!r} diverged at step {self.step}: loss {float(loss.detach()):.4g}, "
+                f"gradient {float(gradient):.4g}; use a lower learning_rate or a longer warm-up"
             )
         self.optimizer.step()
         self.step += 1
