@@ -79,11 +79,17 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     teacher = _teacher(section, data.classes)
     bound = config.verify.max_kl or MAX_KL[section.precision]
     checked = Checked()
+    backend: Backend = cache.info.views["renderer"]["backend"]
+    if backend == "dali-gpu" and not torch.cuda.is_available():
+        checked.skipped.append(
+            f"views of teacher {name} were not made again: they are of dali-gpu, and there is no GPU"
+        )
+        return checked
     if teacher is None:
         checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
     index, seeds = data.index(shard), cache.seeds(shard)
     images = data.images(shard, index)
-    renderer = _renderer(cached.info.size, recipe.colour, cache.info.views["renderer"]["backend"], threads_of(config))
+    renderer = _renderer(cached.info.size, recipe.colour, backend, threads_of(config))
     for view in range(config.views.count):
         slots = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
         partner, share = draw_partners(recipe, seeds, view)
