@@ -140,8 +140,8 @@ class Cache:
         found = []
         for name in self.ledger.folders(TEACHERS):
             try:
-                self._open_teacher(name)
-                found.append(name)
+                if self._has_record(name):
+                    found.append(self.teacher(name).name)
             except MissingObjectError:
                 continue
         return tuple(found)
@@ -157,10 +157,10 @@ class Cache:
         Raises:
             MissingObjectError: the cache holds none of that name.
         """
-        if name not in self.teachers:
+        if not self._has_record(name):
             known = ", ".join(self.teachers) or "none"
             raise MissingObjectError(f"{self.place} has no teacher {name!r} (it has: {known}); run `stillroom teacher`")
-        return self._open_teacher(name)
+        return TeacherLogits(self.group, self.ledger, self.layout, name)
 
     def refuse_other_views(self, wanted: Fingerprint, *, except_for: Collection[str] = ()) -> None:
         """Compare what the views were made from with what this run would make them from.
@@ -176,10 +176,8 @@ class Cache:
         wanted = {key: value for key, value in wanted.items() if key not in except_for}
         refuse_difference(f"cache {self.place}", stored, wanted, ELSEWHERE)
 
-    def _open_teacher(self, name: str) -> TeacherLogits:
-        if not any(self.ledger.tasks(layouts_folder(name))):
-            raise MissingObjectError(f"{self.place} has no record of teacher {name!r}; run `stillroom teacher`")
-        return TeacherLogits(self.group, self.ledger, self.layout, name)
+    def _has_record(self, teacher: str) -> bool:
+        return any(self.ledger.tasks(layouts_folder(teacher)))
 
     def _record(self, task: str) -> Record | None:
         """A record, read once; one that is not there yet is looked for again."""
