@@ -1,6 +1,6 @@
 """The command line: reads a config, chooses an executor, runs stages, says what came of it.
 
-Exit status: 0 done, 1 failed, 2 wrong usage or config.
+Exit status: 0 done, 1 failed, 2 wrong usage or config, 75 stopped by SIGTERM or SIGUSR1: run it again.
 """
 
 import json
@@ -20,6 +20,7 @@ from .progress import duration, make_progress
 from .registry import NAMES, stage_named
 from .stage import Stage
 from .status import status_of
+from .stop import EXIT_STATUS, Stopped, StopRequest
 
 app = App(
     name="stillroom",
@@ -45,12 +46,12 @@ class Options:
     dask: str | None = None
     workers: int = 2
 
-    def executor(self) -> Executor:
+    def executor(self, stop: StopRequest) -> Executor:
         if self.dask is None:
-            return InProcess()
+            return InProcess(stop)
         from .dask import Dask  # slow to import, and most runs do without
 
-        return Dask(self.dask, self.workers)
+        return Dask(self.dask, self.workers, stop)
 
 
 _NONE = Options()
@@ -141,6 +142,9 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         where = f" ({error.filename})" if error.filename else ""
         print(f"stillroom: {error.strerror or error}{where}; what was finished is kept, run again", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"stillroom: stopped by {stopped}; what was finished is kept, run again to go on", file=sys.stderr)
+        return EXIT_STATUS
     except KeyboardInterrupt:
         print("stillroom: interrupted; what was finished is kept, run again to go on", file=sys.stderr)
         return 130
@@ -156,7 +160,11 @@ def _run_stages(
             _print_tasks(stage, config, again=again)
         return 0
     outcome = 0
-    with closing(options.executor()) as executor, make_progress() as progress:
+    with (
+        StopRequest().listening() as stop,
+        closing(options.executor(stop)) as executor,
+        make_progress() as progress,
+    ):
         for stage in stages:
             summary = execute(stage, config, executor, progress, again=again)
             concluded = summary.concluded

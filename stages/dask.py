@@ -3,17 +3,22 @@
 Dask may run a task twice; tasks write the same bytes again and their record last, so that does no harm.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import distributed
 
 from ..pipeline.config import Config
+from ..storage.claims import Claims
 from ..storage.errors import ConfigError, StillroomError
-from .executors import Executor
+from .executors import Busy, Executor, Outcome, attempt
 from .stage import Advance, Stage, Task
+from .stop import StopRequest
 
 _RETRIES = 2
+_POLL_SECONDS = 2.0
 
 
 class Dask(Executor):
@@ -22,12 +27,14 @@ class Dask(Executor):
     Args:
         scheduler: address of a running scheduler, or "local" for worker processes on this machine.
         workers: how many, where they are local.
+        stop: whether we were asked to stop.
 
     Raises:
         ConfigError: no scheduler answers there.
     """
 
-    def __init__(self, scheduler: str, workers: int) -> None:
+    def __init__(self, scheduler: str, workers: int, stop: StopRequest | None = None) -> None:
+        self._stop = stop or StopRequest()
         self._cluster: Any = None
         if scheduler == "local":
             self._cluster = distributed.LocalCluster(
@@ -43,28 +50,46 @@ class Dask(Executor):
             raise ConfigError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
 
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
-    ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
-        futures = {
-            self._client.submit(_work, stage.name, config, task, pure=False, retries=_RETRIES): task for task in tasks
-        }
-        for future in distributed.as_completed(futures):
-            task = futures[future]
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance, *, again: bool = False
+    ) -> Iterator[tuple[Task, Outcome]]:
+        futures = {self._submit(stage, config, task, again): task for task in tasks}
+        coming = distributed.as_completed(futures)
+        for future in coming:
+            self._stop.check()
+            task = futures.pop(future)
             try:
-                result: Mapping[str, Any] = future.result()
+                outcome: Outcome | Busy = future.result()
             except distributed.KilledWorker as error:
                 raise StillroomError(f"{stage.name}: workers died again and again in {task.name}: {error}") from error
-            advance(task.units)
-            yield task, result
+            if isinstance(outcome, Busy):
+                again = self._submit(stage, config, task, again)
+                futures[again] = task
+                coming.add(again)
+                continue
+            if outcome is not None:
+                advance(task.units)
+            yield task, outcome
 
     def close(self) -> None:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
+    def _submit(self, stage: Stage, config: Config, task: Task, again: bool) -> Any:
+        return self._client.submit(_work, stage.name, config, task, again, pure=False, retries=_RETRIES)
 
-def _work(stage: str, config: Config, task: Task) -> Mapping[str, Any]:
+
+def _work(stage: str, config: Config, task: Task, again: bool) -> Outcome | Busy:
     """What a worker process does."""
     from .registry import stage_named
 
-    return stage_named(stage).run(config, task, lambda _: None)
+    outcome = attempt(stage_named(stage), config, task, lambda _: None, _claims(), again=again)
+    if isinstance(outcome, Busy):
+        time.sleep(_POLL_SECONDS)
+    return outcome
+
+
+@lru_cache(maxsize=1)
+def _claims() -> Claims:
+    """The worker process's: it remembers how long it has watched others' claims."""
+    return Claims()

@@ -2,14 +2,33 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from ..pipeline.config import Config
+from ..storage.claims import Claim, Claims
+from ..storage.ledger import Ledger
 from .progress import Progress
 from .stage import Advance, Stage, Task
+from .stop import StopRequest
+
+Outcome = Mapping[str, Any] | None
+"""What a task returned; None where another writer had done it by then."""
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another writer has a task in hand.
+
+    Attributes:
+        who: for people.
+    """
+
+    who: str
 
 
 @dataclass(frozen=True)
@@ -39,9 +58,15 @@ class Executor(ABC):
 
     @abstractmethod
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
-    ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
-        """Run tasks that do not depend on each other; yield each with its result as it is finished."""
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance, *, again: bool = False
+    ) -> Iterator[tuple[Task, Outcome]]:
+        """Run tasks that do not depend on each other; yield each with its outcome as it is finished.
+
+        Args:
+            stage, config, tasks: what to do.
+            advance: told of finished units.
+            again: do tasks that are done, too.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -49,16 +74,61 @@ class Executor(ABC):
 
 
 class InProcess(Executor):
-    """One task after another, here."""
+    """One task after another, here.
+
+    Args:
+        stop: whether we were asked to stop.
+        claims: this process's.
+    """
+
+    def __init__(self, stop: StopRequest | None = None, claims: Claims | None = None) -> None:
+        self.stop = stop or StopRequest()
+        self.claims = claims or Claims()
 
     def run(
-        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance
-    ) -> Iterator[tuple[Task, Mapping[str, Any]]]:
-        for task in tasks:
-            yield task, stage.run(config, task, advance)
+        self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance, *, again: bool = False
+    ) -> Iterator[tuple[Task, Outcome]]:
+        def advanced(units: int) -> None:
+            advance(units)
+            if stage.resumable:
+                self.stop.check()
+
+        waiting = deque(tasks)
+        passed_over = 0
+        while waiting:
+            self.stop.check()
+            task = waiting.popleft()
+            outcome = attempt(stage, config, task, advanced, self.claims, again=again)
+            if isinstance(outcome, Busy):
+                waiting.append(task)
+                passed_over += 1
+                if passed_over >= len(waiting):
+                    self.stop.sleep(_POLL_SECONDS)
+                    passed_over = 0
+            else:
+                passed_over = 0
+                yield task, outcome
 
     def close(self) -> None:
         pass
+
+
+def attempt(
+    stage: Stage, config: Config, task: Task, advance: Advance, claims: Claims, *, again: bool = False
+) -> Outcome | Busy:
+    """Do a task, unless another writer does it or has done it; again where two writers' work was mixed."""
+    if stage.home is None:
+        return stage.run(config, task, advance)
+    home = stage.home(config, task)
+    while True:
+        with claims.taken(home.place, home.claim) as claim:
+            if not isinstance(claim, Claim):
+                return Busy(str(claim))
+            if not again and Ledger(home.place).has(home.record) and stage.done(config)(task):
+                return None
+            outcome = stage.run(config, task, advance)
+            if claim.settle(home.record):
+                return outcome
 
 
 def execute(stage: Stage, config: Config, executor: Executor, progress: Progress, *, again: bool = False) -> Summary:
@@ -76,7 +146,7 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
     check = stage.done(config)
     left = [task for task in tasks if again or not check(task)]
     results: dict[str, Mapping[str, Any]] = {}
-    units = 0
+    units = others = 0
 
     def advance(more: int) -> None:
         nonlocal units
@@ -86,13 +156,17 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
     if left:
         with progress.stage(stage.name, stage.unit, sum(task.units for task in left)):
             for _, wave in groupby(left, key=lambda task: task.wave):
-                for task, result in executor.run(stage, config, list(wave), advance):
-                    results[task.name] = result
+                for task, outcome in executor.run(stage, config, list(wave), advance, again=again):
+                    if outcome is None:
+                        others += 1
+                        progress.advance(task.units)
+                    else:
+                        results[task.name] = outcome
     concluded = stage.conclude(config, results) if stage.conclude is not None and left else None
     return Summary(
         stage.name,
-        len(left),
-        len(tasks) - len(left),
+        len(left) - others,
+        len(tasks) - len(left) + others,
         units,
         time.perf_counter() - started,
         results,

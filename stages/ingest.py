@@ -34,7 +34,7 @@ from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
 from .samples import Sample, Unusable, read_samples
 from .sources import FolderSource, Source, TarSource, open_source
-from .stage import Advance, Stage, Task
+from .stage import Advance, Home, Stage, Task
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
 _DECODED_TOGETHER = 64
@@ -279,4 +279,10 @@ def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, Sh
     return names
 
 
-STAGE = Stage("ingest", "images", tasks, done, run)
+def home(config: Config, task: Task) -> Home:
+    """In the ledger of the part's own place."""
+    part, _, name = task.name.partition("/")
+    return Home(place_of(config, part), name, name)
+
+
+STAGE = Stage("ingest", "images", tasks, done, run, home=home)

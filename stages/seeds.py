@@ -12,7 +12,7 @@ from ..storage.fingerprint import Fingerprint
 from ..storage.layout import SEEDS_TASK
 from ..storage.ledger import Ledger
 from .machine import backend_of
-from .stage import Advance, Stage, Task
+from .stage import Advance, Home, Stage, Task
 
 
 def views_fingerprint(config: Config, data: Dataset) -> Fingerprint:
@@ -76,4 +76,9 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:  # n
     return {"samples": data.samples}
 
 
-STAGE = Stage("seeds", "samples", tasks, done, run)
+def home(config: Config, task: Task) -> Home:
+    """In the cache."""
+    return Home(config.cache_place, task.name, task.name)
+
+
+STAGE = Stage("seeds", "samples", tasks, done, run, home=home)

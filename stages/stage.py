@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..pipeline.config import Config
+from ..storage.place import Place
 
 Advance = Callable[[int], None]
 """Called by a running task with how many units it has just finished."""
@@ -26,6 +27,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Home:
+    """Where a task's record goes.
+
+    Attributes:
+        place: whose ledger it is in.
+        record: the task's name there.
+        claim: what a writer claims before it does the task: tasks that write the same objects share it.
+    """
+
+    place: Place
+    record: str
+    claim: str
+
+
+@dataclass(frozen=True)
 class Stage:
     """A named stage.
 
@@ -37,6 +53,8 @@ class Stage:
             made from other inputs.
         run: do one task; returns figures for people.
         conclude: joins what the tasks returned, by name, where that is more than figures.
+        home: where a task's record goes, for stages whose tasks several writers must not do at once.
+        resumable: whether a task that stops between two calls of `advance` has kept what it did.
     """
 
     name: str
@@ -45,3 +63,5 @@ class Stage:
     done: Callable[[Config], Callable[[Task], bool]]
     run: Callable[[Config, Task, Advance], Mapping[str, Any]]
     conclude: Callable[[Config, Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None
+    home: Callable[[Config, Task], Home] | None = None
+    resumable: bool = False

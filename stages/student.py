@@ -32,7 +32,8 @@ from ..storage.place import Place
 from .machine import backend_of, threads_of
 from .metrics import METRICS, Metrics
 from .seeds import open_cache
-from .stage import Advance, Stage, Task
+from .stage import Advance, Home, Stage, Task
+from .stop import Stopped
 from .teacher import on_evaluation_set
 
 WEIGHTS = "weights.safetensors"
@@ -101,13 +102,18 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
             for batch in loader.epoch(epoch, first):
                 step = trainer.train(batch)
                 proved += batch.proved
-                advance(len(batch))
                 if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
                     metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
                 if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
                     metrics.flush()
                     _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
                     saved = time.monotonic()
+                try:
+                    advance(len(batch))
+                except Stopped:
+                    metrics.flush()
+                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
+                    raise
         figures = metrics.at("eval", trainer.steps)
     facts = {
         "epochs": student.epochs,
@@ -291,4 +297,9 @@ def _finish(
     place.delete(CHECKPOINT)
 
 
-STAGE = Stage("student", "views", tasks, done, run)
+def home(config: Config, task: Task) -> Home:
+    """Under the student's own place."""
+    return Home(config.student_place(_student(config, task)), TASK, TASK)
+
+
+STAGE = Stage("student", "views", tasks, done, run, home=home, resumable=True)

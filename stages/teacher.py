@@ -24,12 +24,20 @@ from ..pipeline.teach import LoadedTeacher, load_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
-from ..storage.layout import Layout, block_task, canary_place, evaluation_task, layout_task, teacher_folder
+from ..storage.layout import (
+    Layout,
+    block_task,
+    canary_place,
+    evaluation_task,
+    layout_task,
+    layouts_folder,
+    teacher_folder,
+)
 from ..storage.logits import TeacherInfo
 from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
 from .machine import backend_of, threads_of
 from .seeds import open_cache
-from .stage import Advance, Stage, Task
+from .stage import Advance, Home, Stage, Task
 
 _DECODED_TOGETHER = 64
 
@@ -86,7 +94,7 @@ def done(config: Config) -> Callable[[Task], bool]:
             _refuse_other_teacher(config, section, stored[section.name].info)
     expected: dict[str, str] = {}
     for name, teacher in stored.items():
-        its_own = fingerprint_digest(teacher.info.fingerprint)
+        its_own = teacher.info.identity(cache.info.views)
         expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), its_own)
         if config.data.evaluates:
             expected[evaluation_task(name)] = fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint))
@@ -113,7 +121,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     there = cache.teacher(section.name).info if section.name in cache.teachers else None
     canaries = there.canaries if there is not None else _canary_slots(config, cache.layout)
     info = TeacherInfo(teacher.fingerprint, len(data.classes), section.size, config.cache.codec, canaries)
-    writer = TeacherWriter(cache.ledger, cache.layout, section.name, info, config.views.count)
+    writer = TeacherWriter(cache.ledger, cache.layout, section.name, info, cache.info.views, config.views.count)
     if there is not None:
         writer.refuse_other_teacher(there)
     if task.name == layout_task(section.name, config.views.count):
@@ -212,4 +220,10 @@ def _canary_slots(config: Config, layout: Layout) -> tuple[int, ...]:
     return tuple(int(word) % layout.sizes[canary_place(layout, number)[0]] for number, word in enumerate(words))
 
 
-STAGE = Stage("teacher", "views", tasks, done, run)
+def home(config: Config, task: Task) -> Home:
+    """In the cache. Layouts for any number of views write the same objects."""
+    claim = layouts_folder(_section(config, task).name)
+    return Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)
+
+
+STAGE = Stage("teacher", "views", tasks, done, run, home=home)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from .errors import MissingObjectError, StoreError
+from .errors import DamagedObjectError, MissingObjectError, StoreError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
-from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, layouts_folder, writing_tasks
+from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, block_teacher, layouts_folder, writing_tasks
 from .ledger import Ledger, Record, Written
 from .logits import TeacherLogits
 from .place import Place
@@ -115,8 +115,10 @@ class Cache:
         self.place = place
         self.ledger = Ledger(place)
         self._records: dict[str, Record] = {}
+        self._identities: dict[str, str] = {}
         self._layout: Layout | None = None
-        if self._record(SEEDS_TASK) is None:
+        record = self._record(SEEDS_TASK)
+        if record is None:
             raise MissingObjectError(f"{place} holds no finished cache; run `stillroom seeds` first")
         self.group = zarr.open_group(CheckedStore(place, self._expect), mode="r", zarr_format=3)
         stored: Any = self.group.attrs.asdict().get("stillroom")
@@ -132,6 +134,8 @@ class Cache:
             sizes=tuple(stored["sizes"]),
             views_per_block=stored["views_per_block"],
         )
+        if fingerprint_digest(self.info.views) != record.fingerprint:
+            raise DamagedObjectError(f"the record {place}/{self.ledger.name(SEEDS_TASK)} is of a cache of other views")
         self.layout = self._layout = self.info.layout
 
     @property
@@ -160,7 +164,15 @@ class Cache:
         if not self._has_record(name):
             known = ", ".join(self.teachers) or "none"
             raise MissingObjectError(f"{self.place} has no teacher {name!r} (it has: {known}); run `stillroom teacher`")
-        return TeacherLogits(self.group, self.ledger, self.layout, name)
+        found = TeacherLogits(self.group, self.ledger, self.layout, name)
+        identity = found.info.identity(self.info.views)
+        if identity not in {record.fingerprint for record in self.ledger.records(layouts_folder(name))}:
+            raise DamagedObjectError(
+                f"the metadata of teacher {name!r} in {self.place} is of a cache of other views; "
+                "run `stillroom verify --repair`, then `stillroom teacher`"
+            )
+        self._identities[name] = identity
+        return found
 
     def refuse_other_views(self, wanted: Fingerprint, *, except_for: Collection[str] = ()) -> None:
         """Compare what the views were made from with what this run would make them from.
@@ -179,22 +191,34 @@ class Cache:
     def _has_record(self, teacher: str) -> bool:
         return any(self.ledger.tasks(layouts_folder(teacher)))
 
-    def _record(self, task: str) -> Record | None:
-        """A record, read once; one that is not there yet is looked for again."""
-        if task not in self._records:
+    def _record(self, task: str, *, afresh: bool = False) -> Record | None:
+        """A record, read once unless asked for afresh; one that is not there yet is looked for again."""
+        if afresh or task not in self._records:
             record = self.ledger.get(task)
             if record is None:
                 return None
+            self._refuse_foreign(record)
             self._records[task] = record
         return self._records[task]
 
-    def _expect(self, name: str) -> list[Written]:
+    def _refuse_foreign(self, record: Record) -> None:
+        """A block's record vouches for nothing in a cache of other views, or of another teacher of that name."""
+        teacher = block_teacher(record.task)
+        expected = self._identities.get(teacher) if teacher is not None else None
+        if expected is not None and record.fingerprint != expected:
+            raise DamagedObjectError(
+                f"the record {self.place}/{self.ledger.name(record.task)} is of other views, or of another teacher "
+                "than this cache's; run `stillroom teacher` to do the task again"
+            )
+
+    def _expect(self, name: str, *, afresh: bool = False) -> list[Written]:
         """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
         tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK,)
         named: list[str] = []
         for task in tasks:
             named += self.ledger.tasks(task.rstrip("/")) if task.endswith("/") else [task]
-        records = [record for record in map(self._record, named) if record is not None]
+        found = (self._record(task, afresh=afresh) for task in named)
+        records = [record for record in found if record is not None]
         forms = [record.objects[name] for record in records if name in record.objects]
         if not forms:
             task = ", ".join(tasks) or "no task"

@@ -74,6 +74,12 @@ def block_task(teacher: str, shard: int, block: int) -> str:
     return f"{teacher_folder(teacher)}/blocks/{shard:06d}.{block:06d}"
 
 
+def block_teacher(task: str) -> str | None:
+    """The teacher of a block's task; None for any other task."""
+    parts = task.split("/")
+    return parts[1] if len(parts) == 4 and parts[0] == TEACHERS and parts[2] == "blocks" else None
+
+
 def evaluation_task(teacher: str) -> str:
     """Task that writes a teacher's logits on the evaluation set."""
     return f"{teacher_folder(teacher)}/{EVALUATION}"

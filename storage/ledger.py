@@ -27,6 +27,13 @@ class Written:
     def of(cls, data: bytes | memoryview) -> "Written":
         return cls(len(data), digest(data))
 
+    def matches(self, place: Place, name: str) -> bool:
+        """Whether an object is there and is this."""
+        try:
+            return Written.of(place.read(name)) == self
+        except MissingObjectError:
+            return False
+
 
 @dataclass(frozen=True)
 class Record:
@@ -66,6 +73,10 @@ class Ledger:
         except MissingObjectError:
             return None
         return self._parse(task, data)
+
+    def has(self, task: str) -> bool:
+        """Whether there is a record, good or damaged."""
+        return self.place.size(self.name(task)) is not None
 
     def put(self, record: Record) -> None:
         """Write a record; the task is done from here on."""

@@ -1,6 +1,7 @@
 """A place on a local or shared file system, whose writes outlive a crash of the machine once they return."""
 
 import builtins
+import errno
 import os
 import secrets
 import stat
@@ -11,6 +12,7 @@ from typing import IO
 
 from .errors import MissingObjectError
 from .place import TEMPORARY, Place
+from .process import Process
 
 
 class LocalPlace(Place):
@@ -39,20 +41,25 @@ class LocalPlace(Place):
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Temporary file, fsync, rename, fsync of the folder."""
         path = self.root / name
-        _make_folder(path.parent)
-        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException as error:
-            temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(path)  # a full disk is no use to a reader without the place
-            raise
+        with _temporary(path, data) as temporary:
+            os.replace(temporary, path)  # noqa: PTH105 one way to call the system here, which tests can watch
         _sync_folder(path.parent)
+
+    def create(self, name: str, data: bytes | memoryview) -> bool:
+        """Temporary file, fsync, link: it fails where the name is taken, on network file systems too."""
+        path = self.root / name
+        with _temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                return _create_without_links(path, data)
+            finally:
+                os.unlink(temporary)  # noqa: PTH108
+        return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
         root = str(self.root)
@@ -83,6 +90,38 @@ class LocalPlace(Place):
             yield
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise MissingObjectError(f"{self.root / name} does not exist") from error
+
+
+@contextmanager
+def _temporary(path: Path, data: bytes | memoryview) -> Iterator[Path]:
+    """A file beside `path` that holds `data`, durable; gone after an error."""
+    _make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{Process.here().short()}-{secrets.token_hex(6)}-{path.name}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield temporary
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk is no use to a reader without the place
+        raise
+
+
+def _create_without_links(path: Path, data: bytes | memoryview) -> bool:
+    """For file systems that know no hard links, such as mounted buckets; a reader may find it empty for a moment."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:

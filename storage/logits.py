@@ -3,6 +3,8 @@
 All of it comes through the cache's checked store. Knows numbers, shards, views and slots; nothing of images or models.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import MissingObjectError
-from .fingerprint import Fingerprint
+from .errors import DamagedObjectError, MissingObjectError
+from .fingerprint import Fingerprint, fingerprint_digest
 from .layout import (
     CANARIES,
     DIGESTS,
@@ -60,6 +62,14 @@ class TeacherInfo:
     codec: str
     canaries: tuple[int, ...]
 
+    def identity(self, views: Fingerprint) -> str:
+        """Digest of what a block's logits depend on, which its record carries.
+
+        Args:
+            views: fingerprint of the cache's views.
+        """
+        return fingerprint_digest({"teacher": self.fingerprint, "codec": self.codec, "views": views})
+
 
 class TeacherLogits:
     """A teacher's arrays, for reading.
@@ -69,6 +79,9 @@ class TeacherLogits:
         ledger: the cache's.
         layout: the cache's.
         name: the teacher's.
+
+    Raises:
+        MissingObjectError, DamagedObjectError: its metadata is not what a record lists.
     """
 
     def __init__(self, group: zarr.Group, ledger: Ledger, layout: Layout, name: str) -> None:
@@ -94,12 +107,31 @@ class TeacherLogits:
         Raises:
             MissingObjectError, DamagedObjectError: the block is not done, or not what was written.
         """
-        rows = self._logits[shard, view, : self.layout.sizes[shard]]
+        with self._damage_named(LOGITS, shard, view):
+            rows = self._logits[shard, view, : self.layout.sizes[shard]]
         return np.asarray(rows, dtype=np.float32)
 
     def digests(self, shard: int, view: int) -> npt.NDArray[np.uint16]:
-        """Digests of a view of a data shard: uint16 [slot]."""
-        return np.asarray(self._digests[shard, view, : self.layout.sizes[shard]])
+        """Digests of a view of a data shard: uint16 [slot].
+
+        Raises:
+            MissingObjectError, DamagedObjectError: the block is not done, or not what was written.
+        """
+        with self._damage_named(DIGESTS, shard, view):
+            return np.asarray(self._digests[shard, view, : self.layout.sizes[shard]])
+
+    @contextmanager
+    def _damage_named(self, array: str, shard: int, view: int) -> Iterator[None]:
+        """An object that changed after it was first touched fails its checksums inside Zarr, which names no object."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            block = view // self.layout.views_per_block
+            raise DamagedObjectError(
+                f"{array} of teacher {self.name}, data shard {shard}, view {view} are damaged ({error}); "
+                f"they were good when they were first read. `stillroom verify --repair` has the task "
+                f"{block_task(self.name, shard, block)} done again"
+            ) from error
 
     def canaries(self) -> list[Canary]:
         """The views that are kept whole and whose block is done."""

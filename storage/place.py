@@ -10,8 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from .process import Process
+
 TEMPORARY = ".partial-"
-"""Prefix of a file that is being written. What still has it after a kill is garbage."""
+"""Prefix of a file that is being written; its process follows. What still has it after a kill is garbage."""
+
+
+def temporary_of(name: str) -> Process | None:
+    """The process that is writing, or was killed while writing, a temporary file; None for any other file."""
+    file = name.rpartition("/")[2]
+    if not file.startswith(TEMPORARY):
+        return None
+    return Process.from_short("-".join(file.removeprefix(TEMPORARY).split("-")[:3]))
 
 
 class Place(ABC):
@@ -42,6 +52,14 @@ class Place(ABC):
     @abstractmethod
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write an object whole, replacing what was there; durable on return."""
+
+    @abstractmethod
+    def create(self, name: str, data: bytes | memoryview) -> bool:
+        """Write an object whole where there is none of that name.
+
+        Returns:
+            Whether it was written; False where there was one. Of several callers at once, one gets True.
+        """
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[str]:

@@ -33,10 +33,15 @@ class RemotePlace(Place):
         return int(info["size"]) if info["type"] == "file" else None
 
     def write(self, name: str, data: bytes | memoryview) -> None:
-        path = self._path(name)
-        if hasattr(self.filesystem, "store"):  # fsspec's memory file system keeps real folders
-            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self.filesystem.pipe_file(path, bytes(data))
+        self.filesystem.pipe_file(self._with_folder(name), bytes(data))
+
+    def create(self, name: str, data: bytes | memoryview) -> bool:
+        """One conditional PUT."""
+        try:
+            self.filesystem.pipe_file(self._with_folder(name), bytes(data), mode="create")
+        except FileExistsError:
+            return False
+        return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
         self.filesystem.invalidate_cache()
@@ -62,6 +67,12 @@ class RemotePlace(Place):
         with self._missing_named(name):
             file: IO[bytes] = self.filesystem.open(self._path(name), "rb")
             return file
+
+    def _with_folder(self, name: str) -> str:
+        path = self._path(name)
+        if hasattr(self.filesystem, "store"):  # fsspec's memory file system keeps real folders
+            self.filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return path
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}".rstrip("/") if name else self.root

@@ -42,6 +42,7 @@ class TeacherWriter:
         layout: the cache's.
         name: the teacher's.
         info: attributes of its group.
+        made_from: fingerprint of the cache's views.
         views: views to be written in all.
     """
 
@@ -49,6 +50,7 @@ class TeacherWriter:
     layout: Layout
     name: str
     info: TeacherInfo
+    made_from: Fingerprint
     views: int
 
     def lay_out(self) -> Record:
@@ -99,7 +101,7 @@ class TeacherWriter:
             fill_value=0,
             dimension_names=["canary", "height", "width", "channel"],
         )
-        record = self._finish(layout_task(self.name, self.views), self.info.fingerprint, store, {})
+        record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
         store.release()
         return record
 
@@ -143,7 +145,7 @@ class TeacherWriter:
         _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels
-        return self._finish(block_task(self.name, shard, block), self.info.fingerprint, store, facts)
+        return self._finish(block_task(self.name, shard, block), self._identity, store, facts)
 
     def write_evaluation(
         self, fingerprint: Fingerprint, logits: npt.NDArray[np.float32], facts: Mapping[str, Any]
@@ -162,7 +164,7 @@ class TeacherWriter:
             dimension_names=["sample", "class"],
         )
         array[:] = logits
-        return self._finish(evaluation_task(self.name), fingerprint, store, facts)
+        return self._finish(evaluation_task(self.name), fingerprint_digest(fingerprint), store, facts)
 
     def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:
         """Canaries that a block keeps: (number, view of the block, slot)."""
@@ -178,8 +180,12 @@ class TeacherWriter:
         mine, theirs = ({**info.fingerprint, "codec": info.codec} for info in (self.info, stored))
         refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
 
-    def _finish(self, task: str, fingerprint: Fingerprint, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
-        record = Record(task, fingerprint_digest(fingerprint), store.written, facts)
+    @property
+    def _identity(self) -> str:
+        return self.info.identity(self.made_from)
+
+    def _finish(self, task: str, fingerprint: str, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
+        record = Record(task, fingerprint, store.written, facts)
         self.ledger.put(record)
         return record
 

@@ -57,7 +57,7 @@ def canary_of(number):
 
 def writer(place, name="r18", views=4, codec="float32", canaries=(1, 0, 2), **fingerprint):
     about = TeacherInfo({"model": "m", "weights": "w", **fingerprint}, CLASSES, CANARY[0], codec, canaries)
-    return TeacherWriter(Ledger(place), info().layout, name, about, views)
+    return TeacherWriter(Ledger(place), info().layout, name, about, info().views, views)
 
 
 def write_block(its, shard, block, logits=None, digests=None, seed=0):

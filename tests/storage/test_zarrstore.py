@@ -31,7 +31,7 @@ class Written4:
         array[:] = VALUES
         self.written = store.written
 
-    def expect(self, name):
+    def expect(self, name, *, afresh=False):
         if name not in self.written:
             raise MissingObjectError(f"the ledger does not list {name}")
         return [self.written[name]]

@@ -1,0 +1,204 @@
+"""Claims: of several writers that want the same task, one does it at a time; a dead writer's claim is taken over.
+
+A claim is an object beside the task's record, created where there is none, rewritten with a higher count while its
+writer lives, deleted when the task is done. A writer of the same machine that has ended is seen at once; one of another
+machine is taken for dead when its count has not changed for a while, by the watcher's own clock.
+
+Claims save work; they are not what keeps a cache right. A writer that was stopped so long that its claim was taken over
+may wake up and write. It then finds that it no longer holds the claim, and compares every object with the record that
+is there now: where they differ, it drops the record, and the task is done again (`Claim.settle`).
+"""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from .errors import MissingObjectError, StillroomError
+from .ledger import FOLDER, Ledger
+from .place import Place
+from .process import Process
+
+SUFFIX = ".claim"
+BEAT_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim.
+
+    Attributes:
+        process: the writer.
+        token: of this one claim; no two have the same.
+        since: seconds since 1970 by the writer's clock; for people.
+        count: how often it has been rewritten.
+    """
+
+    process: Process
+    token: str
+    since: float
+    count: int = 0
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Holder":
+        fields = json.loads(data)
+        return cls(Process(**fields.pop("process")), **fields)
+
+    def __str__(self) -> str:
+        return f"{self.process}, since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.since))}"
+
+
+class Claim:
+    """A claim that this process took.
+
+    Args:
+        place: whose ledger the task's record goes to.
+        name: of the claim.
+        holder: what was written.
+        beat: seconds between its renewals.
+    """
+
+    def __init__(self, place: Place, name: str, holder: Holder, beat: float) -> None:
+        self.place = place
+        self.name = name
+        self.holder = holder
+        self._beat = beat
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"claim {name}", daemon=True)
+        self._thread.start()
+
+    def held(self) -> bool:
+        """Whether nobody has taken it over."""
+        found = holder_of(self.place, self.name)
+        return found is not None and found.token == self.holder.token
+
+    def release(self) -> None:
+        """Give it back, if it is still ours."""
+        self._over.set()
+        self._thread.join()
+        if self.held():
+            self.place.delete(_path(self.name))
+
+    def settle(self, task: str) -> bool:
+        """After the task's record was written: whether what is there now is one writer's work.
+
+        Where the claim was held to the end, it is. Else every object is compared with the record; if one differs, two
+        writers' objects are mixed, and the record is dropped.
+        """
+        return self.held() or confirm(self.place, task)
+
+    def _renew(self) -> None:
+        count = 0
+        while not self._over.wait(self._beat):
+            count += 1
+            renewed = Holder(self.holder.process, self.holder.token, self.holder.since, count)
+            try:
+                if not self.held():
+                    return
+                self.place.write(_path(self.name), renewed.to_json())
+            except (OSError, StillroomError):  # it is tried again; if all else fails, `settle` finds out
+                continue
+
+
+@dataclass
+class Claims:
+    """The claims that this process takes, and those of others that it watches.
+
+    Args:
+        beat: seconds between renewals of ours.
+        patience: seconds after which another machine's claim that is not renewed is taken over.
+    """
+
+    beat: float = BEAT_SECONDS
+    patience: float = PATIENCE_SECONDS
+    _watched: dict[tuple[str, str], tuple[str, int, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def taken(self, place: Place, name: str) -> Iterator["Claim | Holder"]:
+        """Our claim, given back at the end; or who holds it now."""
+        claim = self.take(place, name)
+        try:
+            yield claim
+        finally:
+            if isinstance(claim, Claim):
+                claim.release()
+
+    def take(self, place: Place, name: str) -> "Claim | Holder":
+        """Our claim, or who holds it now."""
+        mine = Holder(Process.here(), secrets.token_hex(8), time.time())
+        while not place.create(_path(name), mine.to_json()):
+            other = holder_of(place, name)
+            if other is None:
+                continue
+            if not self._dead(place, name, other):
+                return other
+            if holder_of(place, name) == other:
+                place.delete(_path(name))
+        return Claim(place, name, mine, self.beat)
+
+    def _dead(self, place: Place, name: str, other: Holder) -> bool:
+        if other.process.ended():
+            return True
+        now = time.monotonic()
+        token, count, since = self._watched.get((place.url, name), ("", 0, now))
+        if (token, count) != (other.token, other.count):
+            since = now
+        self._watched[place.url, name] = (other.token, other.count, since)
+        return now - since > self.patience
+
+
+def holder_of(place: Place, name: str) -> Holder | None:
+    """Who holds a claim, or None.
+
+    A claim that cannot be read counts as that of a machine that cannot be seen.
+    """
+    try:
+        data = place.read(_path(name))
+    except MissingObjectError:
+        return None
+    try:
+        return Holder.from_json(data)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return Holder(_NOBODY, "", 0.0)
+
+
+def claims_in(place: Place) -> dict[str, Holder]:
+    """Every claim under a place, by name, with its holder."""
+    found = {}
+    for path in place.list(FOLDER):
+        if path.endswith(SUFFIX):
+            name = path.removeprefix(f"{FOLDER}/").removesuffix(SUFFIX)
+            holder = holder_of(place, name)
+            if holder is not None:
+                found[name] = holder
+    return found
+
+
+def confirm(place: Place, task: str) -> bool:
+    """Compare every object of a task with its record; drop the record where one differs, or where there is none.
+
+    Returns:
+        Whether the task is done.
+    """
+    ledger = Ledger(place)
+    record = ledger.get(task)
+    if record is None:
+        return False
+    if all(item.matches(place, name) for name, item in record.objects.items()):
+        return True
+    ledger.drop(task)
+    return False
+
+
+_NOBODY = Process("nobody", "", 0, 0)
+
+
+def _path(name: str) -> str:
+    return f"{FOLDER}/{name}{SUFFIX}"
