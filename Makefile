@@ -8,7 +8,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAGES := ingest seeds teacher verify student report run status
+STAGES := ingest seeds teacher verify student report run status gc
 
 .PHONY: help setup demo test test-gpu lint bench clean $(STAGES)
 

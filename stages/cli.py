@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -16,8 +16,10 @@ from cyclopts import App, CycloptsError, Parameter
 from ..pipeline.config import Config, load_config
 from ..storage.errors import MissingObjectError, StillroomError
 from .executors import Executor, InProcess, Summary, execute
+from .gc import collect
 from .progress import duration, make_progress
 from .registry import NAMES, stage_named
+from .repair import repair as drop_records
 from .stage import Stage
 from .status import status_of
 from .stop import EXIT_STATUS, Stopped, StopRequest
@@ -55,6 +57,9 @@ class Options:
 
 
 _NONE = Options()
+_Flag = Annotated[bool, Parameter(negative="")]
+_Json = Annotated[bool, Parameter("--json", negative="")]
+_Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="")]
 
 
 @app.command
@@ -77,10 +82,21 @@ def teacher(config: str, options: Options = _NONE) -> int:
 
 @app.command
 def verify(
-    config: str, options: Options = _NONE, *, as_json: Annotated[bool, Parameter("--json", negative="")] = False
+    config: str,
+    options: Options = _NONE,
+    *,
+    repair: _Flag = False,
+    as_json: _Json = False,
 ) -> int:
-    """Check what is on disk, and make a share of it again."""
-    return _run_stages(config, options, ["verify"], again=True, as_json=as_json)
+    """Check what is on disk, and make a share of it again.
+
+    Args:
+        config: of the run.
+        options: what every command takes.
+        repair: drop the records of tasks whose work is bad; the next run does exactly those again.
+        as_json: print all that was found.
+    """
+    return _run_stages(config, options, ["verify"], again=True, as_json=as_json, mend=repair)
 
 
 @app.command
@@ -102,12 +118,21 @@ def run(config: str, options: Options = _NONE) -> int:
 
 
 @app.command
-def status(
-    config: str,
-    *,
-    set: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),  # noqa: A002
-    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
-) -> int:
+def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Json = False) -> int:  # noqa: A002
+    """Remove what killed runs left behind; nothing that a record lists, and nothing that is being written."""
+    kept = 0
+    for item in collect(load_config(config, set), dry_run=dry_run):
+        kept += bool(item.kept)
+        verb = "kept" if item.kept else "would remove" if dry_run else "removed"
+        if as_json:
+            print(json.dumps({**asdict(item), "removed": not item.kept and not dry_run}))
+        else:
+            print(f"{verb} {item.place}: {item.name}, {item.size:,} bytes{item.kept and f' ({item.kept})'}")
+    return 0
+
+
+@app.command
+def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
     """What is done, and what is left."""
     found = status_of(load_config(config, set))
     if as_json:
@@ -151,7 +176,7 @@ def _guarded(arguments: Sequence[str] | None) -> int:
 
 
 def _run_stages(
-    path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False
+    path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False, mend: bool = False
 ) -> int:
     config = load_config(path, options.set)
     stages = [stage_named(name) for name in names]
@@ -178,6 +203,9 @@ def _run_stages(
                 for failure in concluded["failures"][:20]:
                     print(f"stillroom: {failure['check']}: {failure['where']}: {failure['message']}", file=sys.stderr)
                 outcome = 1
+                if mend:
+                    for line in drop_records(config, concluded["redo"]):
+                        print(f"stillroom: {line}", file=sys.stderr)
                 break
     return outcome
 

@@ -32,22 +32,13 @@ from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
+from .places import parts, place_of
 from .samples import Sample, Unusable, read_samples
 from .sources import FolderSource, Source, TarSource, open_source
 from .stage import Advance, Home, Stage, Task
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
 _DECODED_TOGETHER = 64
-
-
-def parts(config: Config) -> tuple[str, ...]:
-    """Parts of the data that the config names."""
-    return ("train", "eval") if config.data.evaluates else ("train",)
-
-
-def place_of(config: Config, part: str) -> Place:
-    """Where a part is ingested to."""
-    return config.data_place if part == "train" else config.eval_place
 
 
 def tasks(config: Config) -> Sequence[Task]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from ..storage.errors import MissingObjectError
+from ..storage.errors import DamagedObjectError, MissingObjectError
 from ..storage.place import Place
 
 METRICS = "metrics.jsonl"
@@ -64,7 +64,12 @@ class Metrics:
 def read_metrics(place: Place) -> list[dict[str, Any]]:
     """A student's lines, oldest first; none where it has not begun."""
     try:
-        text = place.read(METRICS).decode()
+        text = place.read(METRICS).decode(errors="replace")
     except MissingObjectError:
         return []
-    return [json.loads(line) for line in text.splitlines()]
+    try:
+        return [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:
+        raise DamagedObjectError(
+            f"{place}/{METRICS} is damaged ({error}); delete it, the student does without"
+        ) from error

@@ -13,12 +13,14 @@ from ..pipeline.losses import kl_divergence
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.recipe import Recipe, draw_partners, draw_views
-from ..pipeline.render import Backend, Renderer, Request, digests
+from ..pipeline.render import Backend, Renderer, Request, digests, renderer_fingerprint
 from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.layout import block_task
+from .findings import Failure
 from .machine import threads_of
 
 MAX_KL = {"float32": 1e-3, "bfloat16": 2e-2}
@@ -37,13 +39,13 @@ class Checked:
     Attributes:
         rendered: views that were rendered again.
         kl: nats of each view that was classified again.
-        problems: (check, where, message) of what was wrong.
+        problems: what was wrong.
         skipped: what could not be checked, and why.
     """
 
     rendered: int = 0
     kl: list[float] = field(default_factory=list)
-    problems: list[tuple[str, str, str]] = field(default_factory=list)
+    problems: list[Failure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -89,6 +91,13 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
     index, seeds = data.index(shard), cache.seeds(shard)
     images = data.images(shard, index)
+    # Rendered by another version, a view that differs says nothing about the cache.
+    same_renderer = renderer_fingerprint(backend) == dict(cache.info.views["renderer"])
+
+    def redo(view: int) -> tuple[str, str] | None:
+        block = view // cache.layout.views_per_block
+        return ("cache", block_task(name, shard, block)) if same_renderer else None
+
     renderer = _renderer(cached.info.size, recipe.colour, backend, threads_of(config))
     for view in range(config.views.count):
         slots = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
@@ -105,7 +114,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
             if found != there:
                 where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
                 message = f"the view of {index.key[row]!r} has digest {found:04x}, {there:04x} is in the cache"
-                checked.problems.append(("digests", where, message))
+                checked.problems.append(Failure("digests", where, message, redo(view)))
         if teacher is not None and len(slots):
             own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
             now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
@@ -117,5 +126,5 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
                     message = (
                         f"{index.key[slot]!r}: the teacher is {nats:.3g} nats from its cached logits; at most {bound:g}"
                     )
-                    checked.problems.append(("teacher", where, message))
+                    checked.problems.append(Failure("teacher", where, message, redo(view)))
     return checked

@@ -3,9 +3,7 @@
 One task per student. Its weights, its figures and what it was made from are left under its own place.
 """
 
-import io
 import json
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,22 +22,20 @@ from ..pipeline.teach import default_device, load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, ModelError, StoreError
+from ..storage.errors import MissingObjectError, StoreError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from ..storage.layout import evaluation_task
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
+from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from .machine import backend_of, threads_of
 from .metrics import METRICS, Metrics
+from .places import RESULT, STUDENT_TASK, WEIGHTS
 from .seeds import open_cache
 from .stage import Advance, Home, Stage, Task
 from .stop import Stopped
 from .teacher import on_evaluation_set
 
-WEIGHTS = "weights.safetensors"
-CHECKPOINT = "checkpoint.pt"
-RESULT = "result.json"
-TASK = "student"
 _LOG_STEPS = 20
 _NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share"}
 
@@ -63,7 +59,7 @@ def done(config: Config) -> Callable[[Task], bool]:
     def check(task: Task) -> bool:
         student = _student(config, task)
         place = config.student_place(student)
-        record = Ledger(place).get(TASK)
+        record = Ledger(place).get(STUDENT_TASK)
         if record is None:
             return False
         cache = open_cache(config, Dataset(config.data_place), writing=False)
@@ -244,10 +240,8 @@ def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -
 
 
 def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint, seconds: float, proved: int) -> None:
-    sink = io.BytesIO()
     about = {"made_from": json.dumps(dict(fingerprint)), "seconds": seconds, "proved": proved}
-    torch.save({**trainer.state(), **about}, sink)
-    place.write(CHECKPOINT, sink.getbuffer())
+    save_checkpoint(place, {**trainer.state(), **about})
 
 
 def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[float, int]:
@@ -258,18 +252,12 @@ def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[
 
     Raises:
         FingerprintError: it is of a student that was trained otherwise.
-        ModelError: it cannot be read.
+        DamagedObjectError: it is not what was written.
     """
-    try:
-        data = place.read(CHECKPOINT)
-    except MissingObjectError:
+    state = load_checkpoint(place)
+    if state is None:
         return 0.0, 0
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        stored = json.loads(state["made_from"])
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{place}/{CHECKPOINT} cannot be read ({error}); delete it to begin again") from error
-    _refuse_other_student(place, stored, fingerprint)
+    _refuse_other_student(place, json.loads(state["made_from"]), fingerprint)
     trainer.restore(state)
     return float(state["seconds"]), int(state["proved"])
 
@@ -293,13 +281,15 @@ def _finish(
         place.write(name, data)
     written = {name: Written.of(data) for name, data in objects.items()}
     written[METRICS] = Written.of(place.read(METRICS))
-    Ledger(place).put(Record(TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)}))
+    Ledger(place).put(
+        Record(STUDENT_TASK, fingerprint_digest(fingerprint), written, {**facts, "made_from": dict(fingerprint)})
+    )
     place.delete(CHECKPOINT)
 
 
 def home(config: Config, task: Task) -> Home:
     """Under the student's own place."""
-    return Home(config.student_place(_student(config, task)), TASK, TASK)
+    return Home(config.student_place(_student(config, task)), STUDENT_TASK, STUDENT_TASK)
 
 
 STAGE = Stage("student", "views", tasks, done, run, home=home, resumable=True)

@@ -5,7 +5,7 @@ compared by digest, and shown to the teacher once more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,56 +14,31 @@ from ..pipeline.config import Config
 from ..pipeline.seeds import seeds_of, uid_of
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, StillroomError
+from ..storage.errors import DamagedObjectError, StillroomError
 from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task
-from ..storage.ledger import Ledger, Record, Written
-from ..storage.place import Place
-from .ingest import parts, place_of
+from ..storage.ledger import Ledger, Record
+from .findings import Failure, Finding
+from .objectcheck import CHECK, check_objects, parts_of
+from .places import holdings, parts, place_of
 from .recheck import recheck_shard
 from .stage import Advance, Stage, Task
 
 TASK = "verified"
-_OBJECTS, _SEEDS, _VIEWS = "objects", "seeds", "views"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something that is wrong.
-
-    Attributes:
-        check: which check found it.
-        where: the object, or the teacher, data shard, view and slot.
-        message: what is wrong.
-    """
-
-    check: str
-    where: str
-    message: str
-
-
-@dataclass
-class Finding:
-    """What one task of the check found.
-
-    Attributes:
-        checked: by check, how many things were looked at.
-        failures: what was wrong.
-        skipped: what could not be checked, and why.
-        kl: nats between the cached logits and the teacher's now, one for each view that was classified again.
-    """
-
-    checked: dict[str, int] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    kl: list[float] = field(default_factory=list)
+_SEEDS, _VIEWS = "seeds", "views"
 
 
 def tasks(config: Config) -> Sequence[Task]:
-    """The objects of each place, the seeds, and each teacher's data shards."""
-    data = Dataset(config.data_place)
-    found = [Task(f"{_OBJECTS}/{name}") for name in _places(config)]
+    """The objects of each place in parts, the seeds, and each teacher's data shards."""
+    found = []
+    for holding in holdings(config):
+        parts = parts_of(holding.place)
+        found += [Task(f"{CHECK}/{part}/{parts}/{holding.name}") for part in range(parts)]
     found.append(Task(_SEEDS))
+    try:
+        data = Dataset(config.data_place)
+    except DamagedObjectError:
+        return found  # the objects' check names what is damaged
     for section in config.teacher:
         found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(len(data.sizes))]
     return found
@@ -71,7 +46,10 @@ def tasks(config: Config) -> Sequence[Task]:
 
 def done(config: Config) -> Callable[[Task], bool]:
     """Whether exactly these records were verified before, in the same way."""
-    record = Ledger(config.cache_place).get(TASK)
+    try:
+        record = Ledger(config.cache_place).get(TASK)
+    except DamagedObjectError:
+        record = None
     same = record is not None and record.fingerprint == _state(config)
     return lambda _: same
 
@@ -79,8 +57,10 @@ def done(config: Config) -> Callable[[Task], bool]:
 def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """One part of the check."""
     kind, _, rest = task.name.partition("/")
-    if kind == _OBJECTS:
-        finding = _check_objects(rest, _places(config)[rest])
+    if kind == CHECK:
+        part, parts, name = rest.split("/", 2)
+        holding = next(holding for holding in holdings(config) if holding.name == name)
+        finding = check_objects(holding, int(part), int(parts))
     elif kind == _SEEDS:
         finding = _guarded(_SEEDS, "seeds", lambda: _check_seeds(config))
     else:
@@ -96,7 +76,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
     """Join what the tasks found; leave a record where all is well.
 
     Returns:
-        "ok", "checks" with counts, "failures", "skipped".
+        "ok", "checks" with counts, "failures", "skipped", and "redo": place and task of what `repair` can mend.
     """
     findings = list(results.values())
     failures = [failure for finding in findings for failure in finding["failures"]]
@@ -116,6 +96,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
         "checks": checks,
         "failures": failures,
         "skipped": sorted({reason for finding in findings for reason in finding["skipped"]}),
+        "redo": sorted({tuple(failure["redo"]) for failure in failures if failure["redo"]}),
     }
     ledger = Ledger(config.cache_place)
     if failures:
@@ -125,15 +106,12 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
     return outcome
 
 
-def _places(config: Config) -> dict[str, Place]:
-    return {"cache": config.cache_place, **{part: place_of(config, part) for part in parts(config)}}
-
-
 def _state(config: Config) -> str:
-    """Digest of all records and of how they are verified."""
+    """Digest of all records of data and cache, and of how they are verified."""
+    places = {"cache": config.cache_place, **{part: place_of(config, part) for part in parts(config)}}
     records = {
         name: [[task, digest(place.read(Ledger(place).name(task)))] for task in Ledger(place).tasks() if task != TASK]
-        for name, place in _places(config).items()
+        for name, place in places.items()
     }
     how = {
         "verify": config.verify.model_dump(mode="json"),
@@ -149,42 +127,6 @@ def _guarded(check: str, where: str, body: Callable[[], Finding]) -> Finding:
         return body()
     except StillroomError as error:
         return Finding({check: 1}, [Failure(check, where, str(error))])
-
-
-def _check_objects(name: str, place: Place) -> Finding:
-    """Read every object that a record lists. Metadata may have any of the forms that a record gives it."""
-    finding = Finding({_OBJECTS: 0})
-    ledger = Ledger(place)
-    forms: dict[str, dict[str, Written]] = {}
-    for task in ledger.tasks():
-        try:
-            record = ledger.get(task)
-        except StillroomError as error:
-            finding.failures.append(Failure(_OBJECTS, f"{name}: {ledger.name(task)}", str(error)))
-            continue
-        for item, expected in record.objects.items() if record is not None else ():
-            forms.setdefault(item, {})[task] = expected
-    for item, by_task in forms.items():
-        finding.checked[_OBJECTS] += 1
-        problem = _compare(place, item, list(by_task.values()))
-        if problem:
-            tasks = ", ".join(by_task)
-            finding.failures.append(Failure(_OBJECTS, f"{name}: {item}", f"{problem} (written by {tasks})"))
-    if not finding.checked[_OBJECTS]:
-        finding.failures.append(Failure(_OBJECTS, name, f"{place} has no records"))
-    return finding
-
-
-def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:
-    """What is wrong with an object; empty where it has one of the forms allowed."""
-    try:
-        found = Written.of(place.read(name))
-    except MissingObjectError:
-        return "is missing"
-    if found in allowed:
-        return ""
-    last = allowed[-1]
-    return f"has {found.size} bytes, xxh3 {found.digest}; {last.size} bytes, xxh3 {last.digest} were written"
 
 
 def _check_seeds(config: Config) -> Finding:
@@ -219,7 +161,7 @@ def _check_views(config: Config, teacher: str, shard: int) -> Finding:
     finding.checked = {"digests": checked.rendered, "teacher": len(checked.kl)}
     finding.kl = checked.kl
     finding.skipped = checked.skipped
-    finding.failures += [Failure(*problem) for problem in checked.problems]
+    finding.failures += checked.problems
     return finding
 
 

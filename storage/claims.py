@@ -15,14 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from .errors import MissingObjectError, StillroomError
 from .ledger import FOLDER, Ledger
 from .place import Place
 from .process import Process
 
-SUFFIX = ".claim"
 BEAT_SECONDS = 20.0
 PATIENCE_SECONDS = 120.0
 
@@ -34,13 +33,15 @@ class Holder:
     Attributes:
         process: the writer.
         token: of this one claim; no two have the same.
-        since: seconds since 1970 by the writer's clock; for people.
+        since: seconds since 1970, by the writer's clock, when it was taken.
+        renewed: likewise, when it was last renewed.
         count: how often it has been rewritten.
     """
 
     process: Process
     token: str
     since: float
+    renewed: float = 0.0
     count: int = 0
 
     def to_json(self) -> bytes:
@@ -84,7 +85,7 @@ class Claim:
         self._over.set()
         self._thread.join()
         if self.held():
-            self.place.delete(_path(self.name))
+            self.place.delete(Ledger(self.place).claim(self.name))
 
     def settle(self, task: str) -> bool:
         """After the task's record was written: whether what is there now is one writer's work.
@@ -98,11 +99,11 @@ class Claim:
         count = 0
         while not self._over.wait(self._beat):
             count += 1
-            renewed = Holder(self.holder.process, self.holder.token, self.holder.since, count)
+            renewed = replace(self.holder, renewed=time.time(), count=count)
             try:
                 if not self.held():
                     return
-                self.place.write(_path(self.name), renewed.to_json())
+                self.place.write(Ledger(self.place).claim(self.name), renewed.to_json())
             except (OSError, StillroomError):  # it is tried again; if all else fails, `settle` finds out
                 continue
 
@@ -132,15 +133,15 @@ class Claims:
 
     def take(self, place: Place, name: str) -> "Claim | Holder":
         """Our claim, or who holds it now."""
-        mine = Holder(Process.here(), secrets.token_hex(8), time.time())
-        while not place.create(_path(name), mine.to_json()):
+        mine = Holder(Process.here(), secrets.token_hex(8), time.time(), time.time())
+        while not place.create(Ledger(place).claim(name), mine.to_json()):
             other = holder_of(place, name)
             if other is None:
                 continue
             if not self._dead(place, name, other):
                 return other
             if holder_of(place, name) == other:
-                place.delete(_path(name))
+                place.delete(Ledger(place).claim(name))
         return Claim(place, name, mine, self.beat)
 
     def _dead(self, place: Place, name: str, other: Holder) -> bool:
@@ -160,7 +161,7 @@ def holder_of(place: Place, name: str) -> Holder | None:
     A claim that cannot be read counts as that of a machine that cannot be seen.
     """
     try:
-        data = place.read(_path(name))
+        data = place.read(Ledger(place).claim(name))
     except MissingObjectError:
         return None
     try:
@@ -173,8 +174,8 @@ def claims_in(place: Place) -> dict[str, Holder]:
     """Every claim under a place, by name, with its holder."""
     found = {}
     for path in place.list(FOLDER):
-        if path.endswith(SUFFIX):
-            name = path.removeprefix(f"{FOLDER}/").removesuffix(SUFFIX)
+        if path.endswith(".claim"):
+            name = path.removeprefix(f"{FOLDER}/").removesuffix(".claim")
             holder = holder_of(place, name)
             if holder is not None:
                 found[name] = holder
@@ -198,7 +199,3 @@ def confirm(place: Place, task: str) -> bool:
 
 
 _NOBODY = Process("nobody", "", 0, 0)
-
-
-def _path(name: str) -> str:
-    return f"{FOLDER}/{name}{SUFFIX}"

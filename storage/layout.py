@@ -115,3 +115,12 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
     if rest[0] == CANARIES:
         return (block_task(teacher, canary_place(layout, where[0])[0], 0),)
     return ()
+
+
+def claim_of(layout: Layout, name: str) -> str | None:
+    """The claim under which an object of the cache is written; None for a name that no task writes.
+
+    It is the name of the writing task, but for metadata, which tasks of several names write.
+    """
+    tasks = writing_tasks(layout, name)
+    return tasks[0].rstrip("/") if tasks else None

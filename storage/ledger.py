@@ -62,6 +62,10 @@ class Ledger:
         """Name of the object that holds a task's record."""
         return f"{FOLDER}/{task}.json"
 
+    def claim(self, name: str) -> str:
+        """Name of the object that holds a claim; see `claims`."""
+        return f"{FOLDER}/{name}.claim"
+
     def get(self, task: str) -> Record | None:
         """A task's record, or None where the task is not done.
 
@@ -112,6 +116,13 @@ class Ledger:
             record = self.get(task)
             if record is not None:
                 yield record
+
+    def of_claim(self, claim: str) -> Iterator[Record]:
+        """The records of tasks that share a claim: the one of that name, and those in the folder of that name."""
+        record = self.get(claim)
+        if record is not None:
+            yield record
+        yield from self.records(claim)
 
     def _parse(self, task: str, data: bytes) -> Record:
         try:

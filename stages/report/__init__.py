@@ -11,29 +11,28 @@ from ...storage.dataset import Dataset
 from ...storage.fingerprint import canonical, digest
 from ...storage.ledger import Ledger, Record, Written
 from ...storage.place import Place
+from ..places import REPORT, REPORT_TASK, student_places
 from ..stage import Advance, Stage, Task
 from .contactsheet import contact_sheet
 from .facts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
 from .page import Facts, page
-from .students import progress_of, student_facts, student_places
+from .students import progress_of, student_facts
 
-TASK = "report"
-PAGE = "report.html"
 VERSION = 1
 """Of the page; any change to what it shows raises it."""
 
 
 def tasks(config: Config) -> Sequence[Task]:  # noqa: ARG001
     """The page."""
-    return [Task(TASK)]
+    return [Task(REPORT_TASK)]
 
 
 def done(config: Config) -> Callable[[Task], bool]:
     """Whether there is a page that says what the records say now."""
-    record = Ledger(config.run_place).get(TASK)
+    record = Ledger(config.run_place).get(REPORT_TASK)
     same = (
         record is not None
-        and config.run_place.size(PAGE) == record.objects[PAGE].size
+        and config.run_place.size(REPORT) == record.objects[REPORT].size
         and record.fingerprint == _state(config)
     )
     return lambda _: same
@@ -48,10 +47,10 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """
     state = _state(config)
     written = page(config, _facts(config)).encode()
-    config.run_place.write(PAGE, written)
-    Ledger(config.run_place).put(Record(TASK, state, {PAGE: Written.of(written)}))
+    config.run_place.write(REPORT, written)
+    Ledger(config.run_place).put(Record(REPORT_TASK, state, {REPORT: Written.of(written)}))
     advance(task.units)
-    return {"path": f"{config.run_place}/{PAGE}"}
+    return {"path": f"{config.run_place}/{REPORT}"}
 
 
 def _facts(config: Config) -> Facts:

@@ -13,7 +13,7 @@ from ...pipeline.config import Config
 from ...storage.ledger import Ledger
 from ...storage.place import Place
 from ..metrics import METRICS, read_metrics
-from ..student import TASK
+from ..places import STUDENT_TASK, student_places
 from .facts import parameters_of
 from .figures import Line
 
@@ -59,12 +59,6 @@ class StudentFacts:
         return f"running, epoch {int(self.epoch) + 1}{of}"
 
 
-def student_places(config: Config) -> dict[str, Place]:
-    """Where students may be: all that lie in the run's folder, and the config's own, wherever they are."""
-    found = {name: config.run_place.at(f"students/{name}") for name in config.run_place.folders("students")}
-    return found | {student.name: config.student_place(student) for student in config.student}
-
-
 def student_facts(config: Config, samples: int, classes: int) -> list[StudentFacts]:
     """All students that have begun: the config's first, in its order.
 
@@ -87,7 +81,7 @@ def lines_of(students: Sequence[StudentFacts], figure: str) -> list[Line]:
 
 
 def _student(config: Config, name: str, place: Place, samples: int, classes: int) -> StudentFacts | None:
-    record, log = Ledger(place).get(TASK), read_metrics(place)
+    record, log = Ledger(place).get(STUDENT_TASK), read_metrics(place)
     if record is None:
         if not log:
             return None

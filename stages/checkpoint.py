@@ -1,0 +1,48 @@
+"""A student's checkpoint: one object that ends with the digest of all before it.
+
+It is replaced as training goes on, so a ledger record beside it would be wrong for a moment each time.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..storage.errors import DamagedObjectError, MissingObjectError
+from ..storage.fingerprint import digest
+from ..storage.place import Place
+
+CHECKPOINT = "checkpoint.pt"
+_DIGITS = 32
+
+
+def save_checkpoint(place: Place, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, replacing an earlier checkpoint."""
+    sink = io.BytesIO()
+    torch.save(dict(state), sink)
+    sink.write(digest(sink.getbuffer()).encode())
+    place.write(CHECKPOINT, sink.getbuffer())
+
+
+def load_checkpoint(place: Place) -> dict[str, Any] | None:
+    """The last checkpoint, on the CPU; None where there is none.
+
+    Raises:
+        DamagedObjectError: it is not what was written.
+    """
+    try:
+        data = place.read(CHECKPOINT)
+    except MissingObjectError:
+        return None
+    body, stated = data[:-_DIGITS], data[-_DIGITS:]
+    try:
+        if digest(body).encode() != stated:
+            raise ValueError("its digest does not match")
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DamagedObjectError(
+            f"{place}/{CHECKPOINT} is damaged ({error}); delete it to train the student from the beginning"
+        ) from error
+    return state

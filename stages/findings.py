@@ -1,0 +1,37 @@
+"""What a check found: counts, what is wrong, and which task would have to be done again."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Something that is wrong.
+
+    Attributes:
+        check: which check found it.
+        where: the object, or the teacher, data shard, view and slot.
+        message: what is wrong.
+        redo: place and task whose record must go, so that the task is done again; None where that does not help.
+    """
+
+    check: str
+    where: str
+    message: str
+    redo: tuple[str, str] | None = None
+
+
+@dataclass
+class Finding:
+    """What one task of the check found.
+
+    Attributes:
+        checked: by check, how many things were looked at.
+        failures: what was wrong.
+        skipped: what could not be checked, and why; and what is not wrong, but worth knowing.
+        kl: nats between the cached logits and the teacher's now, one for each view that was classified again.
+    """
+
+    checked: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)

@@ -1,0 +1,114 @@
+"""Garbage: what killed writers left behind. Nothing that a record lists is ever removed."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..pipeline.config import Config
+from ..storage.claims import Claim, Claims, claims_in, holder_of
+from ..storage.errors import StillroomError
+from ..storage.ledger import Ledger
+from ..storage.place import temporary_of
+from .places import Holding, holdings
+
+_ABANDONED_SECONDS = 24 * 3600.0
+"""Writers on other machines cannot be seen; what they have not touched for a day is nobody's."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An object that no record lists.
+
+    Attributes:
+        place: name of the holding.
+        name: the object's.
+        size: bytes.
+        kept: why it is not removed; empty where it is.
+    """
+
+    place: str
+    name: str
+    size: int
+    kept: str = ""
+
+
+def collect(config: Config, *, dry_run: bool = False) -> Iterator[Leftover]:
+    """Find what was left, and remove it as it is yielded.
+
+    A temporary file goes when the process that wrote it has ended, or after a day where it cannot be seen; an object that no record lists, when nobody has the
+    task that writes it in hand; so does a dead writer's claim.
+
+    Args:
+        config: of the run.
+        dry_run: remove nothing.
+    """
+    claims = Claims()
+    for holding in holdings(config):
+        yield from _claims(holding, dry_run=dry_run)
+        yield from _temporaries(holding, dry_run=dry_run)
+        yield from _unlisted(holding, claims, dry_run=dry_run)
+
+
+def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+    ledger = Ledger(holding.place)
+    for claim, holder in claims_in(holding.place).items():
+        name = ledger.claim(claim)
+        size = holding.place.size(name) or 0
+        if not holder.process.ended() and time.time() - holder.renewed < _ABANDONED_SECONDS:
+            yield Leftover(holding.name, name, size, f"claimed by {holder}")
+        elif holder_of(holding.place, claim) == holder:
+            if not dry_run:
+                holding.place.delete(name)
+            yield Leftover(holding.name, name, size)
+
+
+def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+    for name in list(holding.names()):
+        writer = temporary_of(name)
+        if writer is None:
+            continue
+        size = holding.place.size(name)
+        if size is None:
+            continue
+        if not writer.ended() and _age(holding, name) < _ABANDONED_SECONDS:
+            yield Leftover(holding.name, name, size, "its writer may still run; it goes when it is a day old")
+            continue
+        if not dry_run:
+            holding.place.delete(name)
+        yield Leftover(holding.name, name, size)
+
+
+def _age(holding: Holding, name: str) -> float:
+    """Seconds since a file was written; without end for an object store, where nothing is temporary."""
+    path = holding.place.local(name)
+    if path is None:
+        return float("inf")
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _unlisted(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
+    ledger = Ledger(holding.place)
+    names = list(holding.names())
+    try:
+        listed = frozenset(name for record in ledger.records() for name in record.objects)
+    except StillroomError as error:
+        for name in holding.unlisted(iter(names), frozenset()):
+            yield Leftover(holding.name, name, holding.place.size(name) or 0, f"a record is damaged: {error}")
+        return
+    for name in holding.unlisted(iter(names), listed):
+        size = holding.place.size(name) or 0
+        claim = holding.claim(name)
+        assert claim is not None
+        with claims.taken(holding.place, claim) as taken:
+            if not isinstance(taken, Claim):
+                yield Leftover(holding.name, name, size, f"being written by {taken}")
+                continue
+            # Its task may have been finished since the records were read.
+            if any(name in record.objects for record in ledger.of_claim(claim)):
+                continue
+            if not dry_run:
+                holding.place.delete(name)
+        yield Leftover(holding.name, name, size)

@@ -1,0 +1,100 @@
+"""Checking that every object which a record lists is there and is what was written, and what lies there unlisted."""
+
+from collections.abc import Sequence
+
+from ..storage.errors import MissingObjectError, StillroomError
+from ..storage.ledger import Ledger, Record, Written
+from ..storage.place import Place, temporary_of
+from .findings import Failure, Finding
+from .places import Holding
+
+CHECK = "objects"
+_RECORDS = 512
+"""Of one part of the check: a part is a task, and a cache may have tens of thousands."""
+
+
+def parts_of(place: Place) -> int:
+    """In how many parts a place is checked."""
+    return max(1, -(-sum(1 for _ in Ledger(place).tasks()) // _RECORDS))
+
+
+def check_objects(holding: Holding, part: int, parts: int) -> Finding:
+    """Read every object that a part of a place's records lists, and compare.
+
+    Args:
+        holding: the place.
+        part: which part, from 0.
+        parts: of how many.
+    """
+    finding = Finding({CHECK: 0})
+    ledger = Ledger(holding.place)
+    tasks = list(ledger.tasks())
+    layouts = _records(ledger, [task for task in tasks if "/layout/" in task], holding, Finding())
+    forms = _forms(layouts)
+    found = False
+    for task in tasks[part::parts]:
+        for record in _records(ledger, [task], holding, finding):
+            for name, written in record.objects.items():
+                found = True
+                finding.checked[CHECK] += 1
+                problem = _compare(holding.place, name, forms.get(name, [written]))
+                if problem:
+                    where = f"{holding.name}: {name}"
+                    message = f"{problem} (written by {task})"
+                    finding.failures.append(Failure(CHECK, where, message, (holding.name, task)))
+    if not found and not finding.failures and part == 0:
+        finding.failures.append(Failure(CHECK, holding.name, f"{holding.place} has no records"))
+    if part == 0:
+        finding.skipped += _lying_about(holding, ledger)
+    return finding
+
+
+def _records(ledger: Ledger, tasks: Sequence[str], holding: Holding, finding: Finding) -> list[Record]:
+    records = []
+    for task in tasks:
+        try:
+            record = ledger.get(task)
+        except StillroomError as error:
+            where = f"{holding.name}: {ledger.name(task)}"
+            finding.failures.append(Failure(CHECK, where, str(error), (holding.name, task)))
+            continue
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def _forms(layouts: Sequence[Record]) -> dict[str, list[Written]]:
+    """Metadata may have any of the forms that a layout gives it: it is replaced in place as a cache grows."""
+    forms: dict[str, list[Written]] = {}
+    for record in layouts:
+        for name, written in record.objects.items():
+            forms.setdefault(name, []).append(written)
+    return forms
+
+
+def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:
+    """What is wrong with an object; empty where it has one of the forms allowed."""
+    try:
+        found = Written.of(place.read(name))
+    except MissingObjectError:
+        return "is missing"
+    if found in allowed:
+        return ""
+    last = allowed[-1]
+    return f"has {found.size} bytes, xxh3 {found.digest}; {last.size} bytes, xxh3 {last.digest} were written"
+
+
+def _lying_about(holding: Holding, ledger: Ledger) -> list[str]:
+    """A line about what no record lists, if there is anything."""
+    names = list(holding.names())
+    try:
+        listed = frozenset(name for record in ledger.records() for name in record.objects)
+    except StillroomError:
+        return []  # a damaged record, which is a failure of its own, hides what it lists
+    unlisted = sum(1 for _ in holding.unlisted(iter(names), listed))
+    unlisted += sum(temporary_of(name) is not None for name in names)
+    if not unlisted:
+        return []
+    return [
+        f"{holding.name}: {unlisted} objects that no record lists, of tasks in progress or stopped; see stillroom gc"
+    ]

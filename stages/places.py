@@ -1,0 +1,103 @@
+"""Where a run keeps things: its places, and which of the objects there are stillroom's own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from ..pipeline.config import Config
+from ..storage.cache import Cache
+from ..storage.dataset import DESCRIPTION, REJECTED, WHOLE_TASK, index_name, ingest_task, shard_name
+from ..storage.errors import StoreError
+from ..storage.layout import SEEDS, SEEDS_TASK, claim_of
+from ..storage.ledger import FOLDER
+from ..storage.place import Place, temporary_of
+from .checkpoint import CHECKPOINT
+from .metrics import METRICS
+
+REPORT = "report.html"
+REPORT_TASK = "report"
+STUDENT_TASK = "student"
+WEIGHTS = "weights.safetensors"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A place of a run.
+
+    Attributes:
+        name: "train", "eval", "cache", "students/NAME" or "run".
+        place: where it is.
+        claim: from an object's name to the claim of the task that writes it; None for what is not stillroom's.
+        working: names of objects that need no record: a task in progress goes on from them, or people read them.
+    """
+
+    name: str
+    place: Place
+    claim: Callable[[str], str | None]
+    working: frozenset[str] = frozenset()
+
+    def names(self) -> Iterator[str]:
+        """Objects that lie here, other places below this one apart."""
+        for name in self.place.list():
+            if self.name != "run" or "/" not in name or name.startswith(f"{FOLDER}/"):
+                yield name
+
+    def unlisted(self, names: Iterator[str], listed: frozenset[str]) -> Iterator[str]:
+        """Those of our objects that no record lists."""
+        for name in names:
+            ours = self.claim(name) is not None and temporary_of(name) is None
+            if ours and name not in listed and name not in self.working:
+                yield name
+
+
+def parts(config: Config) -> tuple[str, ...]:
+    """Parts of the data that the config names."""
+    return ("train", "eval") if config.data.evaluates else ("train",)
+
+
+def place_of(config: Config, part: str) -> Place:
+    """Where a part is ingested to."""
+    return config.data_place if part == "train" else config.eval_place
+
+
+def student_places(config: Config) -> dict[str, Place]:
+    """Where students may be: all that lie in the run's folder, and the config's own, wherever they are."""
+    found = {name: config.run_place.at(f"students/{name}") for name in config.run_place.folders("students")}
+    return found | {student.name: config.student_place(student) for student in config.student}
+
+
+def holdings(config: Config) -> list[Holding]:
+    """Every place of a run that something has been written to, and the cache and data in any case."""
+    found = [Holding(part, place_of(config, part), _of_data, frozenset({REJECTED})) for part in parts(config)]
+    found.append(Holding("cache", config.cache_place, _of_cache(config.cache_place)))
+    for name, place in student_places(config).items():
+        if next(place.list(), None) is not None:
+            done = place.size(f"{FOLDER}/{STUDENT_TASK}.json") is not None
+            working = frozenset() if done else frozenset({CHECKPOINT, METRICS})
+            found.append(Holding(f"students/{name}", place, _of_student, working))
+    if config.run_place.size(REPORT) is not None or config.run_place.size(f"{FOLDER}/{REPORT_TASK}.json") is not None:
+        found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None))
+    return found
+
+
+def _of_data(name: str) -> str | None:
+    if name in (DESCRIPTION, REJECTED):
+        return WHOLE_TASK
+    number = name.partition("/")[2].partition(".")[0]
+    if number.isdecimal() and name in (shard_name(int(number)), index_name(int(number))):
+        return ingest_task(int(number))
+    return None
+
+
+def _of_cache(place: Place) -> Callable[[str], str | None]:
+    """Without its seeds, a cache's shape is not known, and nothing else in it is taken for ours."""
+    try:
+        layout = Cache(place).layout
+    except StoreError:
+        return lambda name: SEEDS_TASK if name.partition("/")[0] in ("zarr.json", SEEDS) else None
+    return partial(claim_of, layout)
+
+
+def _of_student(name: str) -> str | None:
+    return STUDENT_TASK if name in (WEIGHTS, RESULT, METRICS, CHECKPOINT) else None

@@ -1,0 +1,32 @@
+"""Repair: forget that bad tasks were done, so that the next run of their stage does exactly those again."""
+
+from collections.abc import Sequence
+
+from ..pipeline.config import Config
+from ..storage.claims import Claim, Claims
+from ..storage.ledger import Ledger
+from ..storage.place import Place
+from .places import holdings
+
+
+def repair(config: Config, tasks: Sequence[tuple[str, str]]) -> list[str]:
+    """Drop the records of tasks.
+
+    Args:
+        config: of the run.
+        tasks: name of a holding and of a task in its ledger, as `verify` found them.
+
+    Returns:
+        A line for each; one that another writer has in hand is left to it.
+    """
+    places: dict[str, Place] = {holding.name: holding.place for holding in holdings(config)}
+    claims = Claims()
+    lines = []
+    for name, task in tasks:
+        with claims.taken(places[name], task) as claim:
+            if isinstance(claim, Claim):
+                Ledger(places[name]).drop(task)
+                lines.append(f"{name}: {task} will be done again")
+            else:
+                lines.append(f"{name}: {task} is in hand of {claim}")
+    return lines
