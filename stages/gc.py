@@ -35,8 +35,8 @@ class Leftover:
 def collect(config: Config, *, dry_run: bool = False) -> Iterator[Leftover]:
     """Find what was left, and remove it as it is yielded.
 
-    A temporary file goes when the process that wrote it has ended, or after a day where it cannot be seen; an object that no record lists, when nobody has the
-    task that writes it in hand; so does a dead writer's claim.
+    A temporary file goes when the process that wrote it has ended, or after a day where it cannot be seen; an object
+    that no record lists, when nobody has the task that writes it in hand; so does a dead writer's claim.
 
     Args:
         config: of the run.
