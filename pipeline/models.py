@@ -6,7 +6,7 @@ Nothing is downloaded, and nothing is unpickled but tensors.
 import hashlib
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,30 @@ def load_weights(model: nn.Module, name: str, weights: Weights) -> None:
                 f"weights {weights.path} do not fit {name}: {key} is {theirs} there and {mine} in the model"
             )
     model.load_state_dict(weights.state)
+
+
+def start_from(model: nn.Module, name: str, weights: Weights) -> None:
+    """Put pretrained weights into a model; where it has other classes, its classifier keeps its fresh ones.
+
+    Raises:
+        ModelError: they do not fit elsewhere; names the first tensor that does not.
+    """
+    own, head = model.state_dict(), _head(model)
+    kept = {
+        key: value
+        for key, value in own.items()
+        if key.startswith(head) and _shape(own, key) != _shape(weights.state, key)
+    }
+    load_weights(model, name, replace(weights, state={**weights.state, **kept}))
+
+
+def _head(model: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the names of the classifier's tensors: what timm says, else the last linear layer."""
+    stated = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if stated:
+        return tuple(f"{name}." for name in ([stated] if isinstance(stated, str) else stated))
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return (f"{linear[-1]}.",) if linear else ()
 
 
 def preprocessing_of(

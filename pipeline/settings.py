@@ -166,6 +166,15 @@ class Student(Section):
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0.0)
+    weights: str | None = Field(None, description="local weights to start from; a head of other classes is made anew")
+    label_weight: Share = Field(0.0, description="share of cross entropy against the labels in the loss")
+    ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of the averaged weights that are evaluated; 0 for none")
+    optimizer: Literal["adamw", "sgd", "lamb", "shampoo"] = "adamw"
+    schedule: Literal["cosine", "quadratic", "constant"] | None = Field(
+        None, description="of the learning rate, after the warm-up; default cosine, with Shampoo quadratic"
+    )
+    momentum: Share = Field(0.9, description="of SGD and Shampoo")
+    precondition_steps: int = Field(1, ge=1, description="steps between Shampoo's matrix inversions")
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(1e-4, ge=0.0, description="decoupled; on kernels only")
     warmup_steps: int | None = Field(None, ge=0, description="default: a twentieth of all steps, 1500 at most")

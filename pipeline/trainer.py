@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..storage.errors import ModelError
 from .losses import kl_divergence, mixed_cross_entropy
 from .models import Preprocessing
-from .optim import build_optimizer, default_warmup, rate_at
+from .optim import build_optimizer, default_warmup, rate_at, schedule_of
 from .replay import Batch
 from .settings import Student
 
@@ -50,7 +51,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
-        self.optimizer = build_optimizer(self.model, self.settings.learning_rate, self.settings.weight_decay)
+        self.optimizer = build_optimizer(self.model, self.settings)
+        self._schedule = schedule_of(self.settings)
+        self.average = _average(self.model, self.settings.ema)
         stated = self.settings.warmup_steps
         self.warmup = default_warmup(self.steps) if stated is None else stated
         wanted = self.settings.precision
@@ -65,7 +68,7 @@ class Trainer:
             ModelError: the loss or the gradient is not finite.
         """
         self.model.train()
-        rate = self.settings.learning_rate * rate_at(self.step, self.steps, self.warmup)
+        rate = self.settings.learning_rate * rate_at(self.step, self.steps, self.warmup, self._schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self.target(batch, self._forward(batch.images)).mean()
@@ -79,19 +82,27 @@ class Trainer:
             )
         self.optimizer.step()
         self.step += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return Step(float(loss.detach()), float(gradient), rate)
 
     @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits in evaluation mode: float32 [n, class]."""
-        self.model.eval()
-        return self._forward(images)
+        """Logits of the trained model in evaluation mode: float32 [n, class]."""
+        self.trained.eval()
+        return self._forward(images, self.trained)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What training yields: the averaged weights where there are any."""
+        return self.model if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs to go on exactly: tensors and plain numbers."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
@@ -101,16 +112,34 @@ class Trainer:
         """Go on where `state` was taken."""
         self.step = int(state["step"])
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["generator"])
         if state["cuda_generator"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"])
 
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+    def _forward(self, images: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
         images = self.preprocessing(images.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits: torch.Tensor = self.model(images.contiguous(memory_format=torch.channels_last))
+            logits: torch.Tensor = (model or self.model)(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel | None:
+    """Exponential moving average of weights and of norms' statistics."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def with_labels(target: Target, weight: float) -> Target:
+    """A target with a share of cross entropy against the labels."""
+
+    def both(batch: Batch, logits: torch.Tensor) -> torch.Tensor:
+        return (1.0 - weight) * target(batch, logits) + weight * from_labels(batch, logits)
+
+    return both if weight else target
 
 
 def from_cache(temperature: float) -> Target:

@@ -14,12 +14,12 @@ import torch
 
 from ..pipeline.config import Config
 from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.models import build_model, preprocessing_of, weights_digest
+from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from, weights_digest
 from ..pipeline.render import Backend
 from ..pipeline.replay import ReplayLoader
 from ..pipeline.settings import Student, Teacher
 from ..pipeline.teach import default_device, load_teacher
-from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
+from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError, StoreError
@@ -140,6 +140,8 @@ def _fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
     if student.target == "cache" and section is not None:
         info = cache.teacher(section.name).info
         made["teacher"] = {**info.fingerprint, "codec": info.codec}
+    if student.weights is not None:
+        made["student"]["weights"] = weights_digest(student.weights) if Path(student.weights).is_file() else "absent"
     if student.target == "online" and section is not None:
         stated = section.model_dump(mode="json", exclude={"name", "batch_size"})
         made["teacher"] = {**stated, "weights": weights_digest(section.weights)} if _at_hand(section) else stated
@@ -195,9 +197,14 @@ def _loader(config: Config, student: Student, cache: Cache, data: Dataset) -> Re
 def _trainer(config: Config, student: Student, data: Dataset, steps: int) -> Trainer:
     torch.manual_seed(student.seed)
     model = build_model(student.model, len(data.classes))
-    preprocessing = preprocessing_of(model)
+    weights = read_weights(student.weights) if student.weights is not None else None
+    if weights is not None:
+        start_from(model, student.model, weights)
+    preprocessing = preprocessing_of(model, weights)
     model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trainer(model, preprocessing, student, steps, _target(config, student, data))
+    return Trainer(
+        model, preprocessing, student, steps, with_labels(_target(config, student, data), student.label_weight)
+    )
 
 
 def _target(config: Config, student: Student, data: Dataset) -> Target:
@@ -272,7 +279,7 @@ def _finish(
         "mean": json.dumps(trainer.preprocessing.mean),
         "std": json.dumps(trainer.preprocessing.std),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in trainer.trained.state_dict().items()}
     objects = {
         WEIGHTS: safetensors.torch.save(state, about),
         RESULT: json.dumps({**facts, "made_from": fingerprint}, indent=1).encode() + b"\n",
