@@ -87,8 +87,9 @@ class BlockMaker:
                     if number == first + place:
                         kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
                 partner, share = draw_partners(self.recipe, seeds, view)
-                answers = self._classify(pixels[place], partner, share)
-                self._refuse_infinite(answers, index, view)
+                every = np.arange(len(index))
+                answers = self._classify(pixels[place], every, partner.astype(np.int64), share)
+                self._refuse_infinite(answers, index, view, every)
                 larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
                 correct += int(hits(answers, labels[larger], 1).sum())
                 logits.append(answers)
@@ -98,20 +99,51 @@ class BlockMaker:
         share_correct = correct / (len(views) * len(index))
         return Block(stacked.numpy(), np.stack(found), kept, mean_entropy, share_correct)
 
+    def answer(
+        self,
+        index: ShardIndex,
+        images: Sequence[npt.NDArray[np.uint8]],
+        seeds: npt.NDArray[np.uint64],
+        view: int,
+        slots: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float32]:
+        """The teacher's logits for one view of some samples of a data shard: float32 [n, class].
+
+        The same views as in a block, mixed with the same partners, which are rendered too.
+
+        Args:
+            index, images, seeds: of all samples of the data shard.
+            view: the view's number.
+            slots: int64 [n].
+
+        Raises:
+            ModelError: a logit is not finite; names the sample and the view.
+        """
+        partner, share = draw_partners(self.recipe, seeds, view)
+        rows = np.union1d(slots, partner[slots]).astype(np.int64)
+        pixels = self._render(index, images, seeds, [view] * self.renderer.views, rows)[0]
+        own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
+        answers = self._classify(pixels, own, other, share[slots])
+        self._refuse_infinite(answers, index, view, slots)
+        return answers.numpy()
+
     def _render(
         self,
         index: ShardIndex,
         images: Sequence[npt.NDArray[np.uint8]],
         seeds: npt.NDArray[np.uint64],
         views: Sequence[int],
+        rows: npt.NDArray[np.int64] | None = None,
     ) -> torch.Tensor:
-        """uint8 [view, slot, size, size, 3]: the whole data shard, so that both halves of every pair are there."""
-        drawn = [draw_views(self.recipe, seeds, view, index.height, index.width) for view in views]
+        """uint8 [view, row, size, size, 3]: some slots, or the whole data shard with both halves of every pair."""
+        rows = np.arange(len(index)) if rows is None else rows
+        drawn = [draw_views(self.recipe, seeds, view, index.height, index.width).take(rows) for view in views]
         rendered: torch.Tensor | None = None
         start = 0
-        for (pixels,) in self.renderer.stream(Request(images, drawn).cut(index.pixels, self.batch)):
+        request = Request([images[row] for row in rows], drawn)
+        for (pixels,) in self.renderer.stream(request.cut(index.pixels[rows], self.batch)):
             if rendered is None:
-                rendered = pixels.new_empty((len(views), len(index), *pixels.shape[2:]))
+                rendered = pixels.new_empty((len(views), len(rows), *pixels.shape[2:]))
             stop = start + pixels.shape[1]
             rendered[:, start:stop] = pixels
             start = stop
@@ -119,19 +151,26 @@ class BlockMaker:
         return rendered
 
     def _classify(
-        self, pixels: torch.Tensor, partner: npt.NDArray[np.int32], share: npt.NDArray[np.float32]
+        self,
+        pixels: torch.Tensor,
+        own: npt.NDArray[np.int64],
+        other: npt.NDArray[np.int64],
+        share: npt.NDArray[np.float32],
     ) -> torch.Tensor:
+        """Logits float32 [n, class] of mixed views: `own` and `other` are rows of the pixels, `share` is λ, all [n]."""
         answers = []
-        for start in range(0, len(pixels), self.teacher.batch_size):
-            own = np.arange(start, min(start + self.teacher.batch_size, len(pixels)))
-            other = partner[own].astype(np.int64) if self.recipe.mixup else None
-            answers.append(self.teacher(to_images(pixels, own, other, share[own])))
+        for start in range(0, len(own), self.teacher.batch_size):
+            part = slice(start, start + self.teacher.batch_size)
+            mixed = to_images(pixels, own[part], other[part] if self.recipe.mixup else None, share[part])
+            answers.append(self.teacher(mixed))
         return torch.cat(answers)
 
-    def _refuse_infinite(self, answers: torch.Tensor, index: ShardIndex, view: int) -> None:
+    def _refuse_infinite(
+        self, answers: torch.Tensor, index: ShardIndex, view: int, slots: npt.NDArray[np.int64]
+    ) -> None:
         wrong = (~torch.isfinite(answers).all(dim=1)).nonzero()
         if len(wrong):
-            slot = int(wrong[0])
+            slot = int(slots[int(wrong[0])])
             raise ModelError(
                 f"teacher {self.teacher.name!r} gave a logit that is not finite for view {view} of sample "
                 f"{index.key[slot]!r} (slot {slot}); nothing was written. Check its weights, or use float32"

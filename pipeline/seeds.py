@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from .philox import Words, join, philox4x32, split
 
-SEED, VIEW, SHUFFLE, SHARDS, UNITS, PASSES, CANARIES, CHECKS, HOLDOUT = range(9)
+SEED, VIEW, SHUFFLE, SHARDS, UNITS, PASSES, CANARIES, CHECKS, HOLDOUT, PILOT = range(10)
 """Domains, the counter's last word: seeds of samples, parameters of views, ingest's shuffle; and for a student's epoch
 the order of data shards, of units in a lane, and which view comes when; then which views are kept whole, which are
-verified, and which samples are held out. Append only."""
+verified, which samples are held out, and which views are the pilot's. Append only."""
 
 
 def uid_of(key: str) -> int:

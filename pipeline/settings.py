@@ -1,16 +1,17 @@
 """The sections of a configuration: names, types, ranges and defaults. Plain data; reading a file is `config`'s work."""
 
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..storage.codecname import parse_codec
+from ..storage.errors import ConfigError
 from .recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-CODECS = ("float16", "float32", "int8")
-"""Those that are so close to the teacher that `verify` can hold them to its bound."""
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -130,15 +131,51 @@ class Teacher(Section):
 class CacheSection(Section):
     """How logits are kept."""
 
-    codec: str = "float16"
+    codec: str = Field(
+        "float16",
+        description="float16, float32, int8, topk[:K], sqrtp[:STEP], or transform, which alone holds a bound; "
+        "see [codecs.md](codecs.md)",
+    )
+    temperatures: tuple[float, ...] = Field(
+        (1.0, 2.0, 5.0, 10.0),
+        min_length=1,
+        description="at which every block's loss is measured, and at which transform holds its bound",
+    )
+    max_kl: float = Field(
+        0.02, gt=0.0, description="transform: nats times T² that a view may lose at each temperature, on average"
+    )
+    pilot_samples: int = Field(300, ge=2, description="transform and estimate: samples that the teacher sees first")
+    pilot_views: int = Field(
+        8, ge=1, description="views of each; more where there are fewer samples. 2,000 views in all make a good fit"
+    )
     canaries: int = Field(16, ge=0, description="views that are kept whole")
     dir: str | None = Field(None, description="default <run.dir>/cache")
 
     @field_validator("codec")
     @classmethod
     def _known_codec(cls, value: str) -> str:
-        if value not in CODECS:
-            raise ValueError(f"cache.codec is {value!r}; choose one of {', '.join(CODECS)}")
+        try:
+            parse_codec(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("temperatures")
+    @classmethod
+    def _temperatures(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for place, temperature in enumerate(value):
+            if not 0.01 <= temperature <= 1000.0:
+                raise ValueError(
+                    f"cache.temperatures[{place}] is {temperature}; softmax temperatures lie in [0.01, 1000]"
+                )
+        # Their order means nothing: two configs that name the same ones ask for the same.
+        return tuple(sorted(set(value)))
+
+    @field_validator("max_kl")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if not isfinite(value):
+            raise ValueError(f"cache.max_kl is {value}; it is in nats, above 0 (0.02 is a good start)")
         return value
 
 

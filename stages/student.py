@@ -139,7 +139,7 @@ def _fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
     }
     if student.target == "cache" and section is not None:
         info = cache.teacher(section.name).info
-        made["teacher"] = {**info.fingerprint, "codec": info.codec}
+        made["teacher"] = {**info.fingerprint, **info.encoding}
     if student.weights is not None:
         made["student"]["weights"] = weights_digest(student.weights) if Path(student.weights).is_file() else "absent"
     if student.target == "online" and section is not None:

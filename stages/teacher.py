@@ -1,27 +1,26 @@
 """The teacher's pass: every view is rendered once, classified, and its logits kept for ever.
 
-One task per data shard and block; one that lays out the arrays first, one for the evaluation set.
+One task per data shard and block; one that lays out the arrays first, after a pilot where the codec is fitted to one;
+one for the evaluation set.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..pipeline.blocks import BlockMaker, views_at_once
 from ..pipeline.config import Config
 from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.losses import entropy
 from ..pipeline.models import weights_digest
 from ..pipeline.philox import philox4x32, split
-from ..pipeline.render import Renderer
 from ..pipeline.seeds import CANARIES
 from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher, load_teacher
+from ..pipeline.teach import LoadedTeacher
 from ..storage.cache import Cache
+from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import (
@@ -31,51 +30,33 @@ from ..storage.layout import (
     evaluation_task,
     layout_task,
     layouts_folder,
+    pilot_task,
     teacher_folder,
 )
 from ..storage.logits import TeacherInfo
 from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
+from . import pilot
 from .machine import backend_of, threads_of
 from .seeds import open_cache
 from .stage import Advance, Home, Stage, Task
-
-_DECODED_TOGETHER = 64
-
-
-@lru_cache(maxsize=1)
-def _loaded(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
-    """Built once per worker process."""
-    return load_teacher(section, classes)
-
-
-@lru_cache(maxsize=1)
-def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> BlockMaker:
-    """Built once per worker process."""
-    views = views_at_once(slots, section.size, config.views.views_per_block, config.render.memory_mb)
-    renderer = Renderer(
-        (section.size,),
-        min(_DECODED_TOGETHER, slots),
-        views=views,
-        colour=config.views.recipe.colour,
-        backend=backend_of(config),
-        threads=threads_of(config),
-    )
-    return BlockMaker(_loaded(section, classes), config.views.recipe, renderer, min(_DECODED_TOGETHER, slots))
+from .workers import block_maker, loaded_teacher
 
 
 def tasks(config: Config) -> Sequence[Task]:
-    """For each teacher: the layout; then each data shard and block, and the evaluation set."""
+    """For each teacher: the pilot, if any; the layout; then each data shard and block, and the evaluation set."""
     if not config.teacher:
         return []
     data = Dataset(config.data_place)
     views, block = config.views.count, config.views.views_per_block
     found = []
     for section in config.teacher:
-        found.append(Task(layout_task(section.name, views), 0, 0))
+        if config.cache.codec == TRANSFORM:
+            found.append(pilot.task_of(config, section, data.sizes))
+        found.append(Task(layout_task(section.name, views), 1, 0))
         for number in range(views // block):
-            found += [Task(block_task(section.name, s, number), 1, size * block) for s, size in enumerate(data.sizes)]
+            found += [Task(block_task(section.name, s, number), 2, size * block) for s, size in enumerate(data.sizes)]
         if config.data.evaluates:
-            found.append(Task(evaluation_task(section.name), 1, Dataset(config.eval_place).samples))
+            found.append(Task(evaluation_task(section.name), 2, Dataset(config.eval_place).samples))
     return sorted(found, key=lambda task: task.wave)
 
 
@@ -101,6 +82,8 @@ def done(config: Config) -> Callable[[Task], bool]:
 
     def check(task: Task) -> bool:
         section = _section(config, task)
+        if task.name == pilot_task(section.name):
+            return pilot.is_done(config, section, cache)
         if task.name == layout_task(section.name, config.views.count):
             return section.name in stored and stored[section.name].views >= config.views.count
         if task.name not in expected:
@@ -117,11 +100,30 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     data = Dataset(config.data_place)
     evaluates = task.name == evaluation_task(section.name)
     cache = open_cache(config, data, writing=not evaluates)
-    teacher = _loaded(section, data.classes)
+    if task.name == pilot_task(section.name):
+        return pilot.run_pilot(config, section, cache, data, advance)
+    teacher = loaded_teacher(section, data.classes)
+    model = pilot.fitted(config, section, cache)
     there = cache.teacher(section.name).info if section.name in cache.teachers else None
     canaries = there.canaries if there is not None else _canary_slots(config, cache.layout)
-    info = TeacherInfo(teacher.fingerprint, len(data.classes), section.size, config.cache.codec, canaries)
-    writer = TeacherWriter(cache.ledger, cache.layout, section.name, info, cache.info.views, config.views.count)
+    info = TeacherInfo(
+        teacher.fingerprint,
+        len(data.classes),
+        section.size,
+        config.cache.codec,
+        canaries,
+        pilot.transform_of(config, model) if model is not None else {},
+    )
+    writer = TeacherWriter(
+        cache.ledger,
+        cache.layout,
+        section.name,
+        info,
+        cache.info.views,
+        config.views.count,
+        model,
+        config.cache.temperatures,
+    )
     if there is not None:
         writer.refuse_other_teacher(there)
     if task.name == layout_task(section.name, config.views.count):
@@ -137,7 +139,7 @@ def _teach_block(
 ) -> Mapping[str, Any]:
     shard, block = (int(number) for number in task.name.rpartition("/")[2].split("."))
     started = time.perf_counter()
-    maker = _maker(config, section, data.classes, cache.layout.slots)
+    maker = block_maker(config, section, data.classes, cache.layout.slots)
     index = data.index(shard)
     per_block = cache.layout.views_per_block
     keep = writer.canaries_of(shard, block)
@@ -191,13 +193,20 @@ def _section(config: Config, task: Task) -> Teacher:
 
 def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo) -> None:
     """Compare a config's teacher with the cached one. Where its weights are not at hand, all but their digest."""
-    wanted = {"model": section.model, "size": section.size, "precision": section.precision, "codec": config.cache.codec}
+    wanted: dict[str, Any] = {
+        "model": section.model,
+        "size": section.size,
+        "precision": section.precision,
+        "codec": config.cache.codec,
+    }
     if Path(section.weights).is_file():
         wanted["weights"] = weights_digest(section.weights)
     for field, value in (("mean", section.mean), ("std", section.std)):
         if value is not None:
             wanted[field] = list(value)
-    there = {**stored.fingerprint, "codec": stored.codec}
+    if config.cache.codec == TRANSFORM:
+        wanted["cache"] = pilot.settings_of(config)
+    there = {**stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
 
 

@@ -52,6 +52,7 @@ LOGITS = "logits"
 DIGESTS = "digests"
 CANARIES = "canaries"
 EVALUATION = "evaluation"
+PILOT = "pilot"
 TEACHERS = "teachers"
 
 
@@ -85,6 +86,11 @@ def evaluation_task(teacher: str) -> str:
     return f"{teacher_folder(teacher)}/{EVALUATION}"
 
 
+def pilot_task(teacher: str) -> str:
+    """Task that asks a teacher about a few views first, and fits the transform to its answers."""
+    return f"{teacher_folder(teacher)}/{PILOT}"
+
+
 def canary_place(layout: Layout, canary: int) -> tuple[int, int]:
     """Data shard and view of a canary. They lie in the first block, so that growth never moves one."""
     return canary % layout.shards, (canary // layout.shards) % layout.views_per_block
@@ -105,6 +111,8 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
     teacher, rest = parts[1], parts[2:]
     if rest[0] == EVALUATION:
         return (evaluation_task(teacher),)
+    if rest[0] == PILOT:
+        return (pilot_task(teacher),)
     if rest[-1] == "zarr.json":
         return (f"{layouts_folder(teacher)}/",)
     if rest[1:2] != ["c"] or not all(part.isdigit() for part in rest[2:]):

@@ -3,9 +3,9 @@
 All of it comes through the cache's checked store. Knows numbers, shards, views and slots; nothing of images or models.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ class TeacherInfo:
         size: height and width of its views in pixels.
         codec: how its logits are stored.
         canaries: slot of each canary; data shard and view follow from its number.
-
+        transform: for the codec of that name: "model", the fitted model's digest, and "cache", the settings that it
+            was fitted with; else empty.
     """
 
     fingerprint: Fingerprint
@@ -61,6 +62,12 @@ class TeacherInfo:
     size: int
     codec: str
     canaries: tuple[int, ...]
+    transform: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> Fingerprint:
+        """How its logits are stored, to be compared: the codec, and what a transform was fitted with."""
+        return {"codec": self.codec, **self.transform}
 
     def identity(self, views: Fingerprint) -> str:
         """Digest of what a block's logits depend on, which its record carries.
@@ -68,7 +75,7 @@ class TeacherInfo:
         Args:
             views: fingerprint of the cache's views.
         """
-        return fingerprint_digest({"teacher": self.fingerprint, "codec": self.codec, "views": views})
+        return fingerprint_digest({"teacher": self.fingerprint, **self.encoding, "views": views})
 
 
 class TeacherLogits:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import logit_codec
+from .blockfacts import FACTS, measure_block
+from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
 from .errors import ModelError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
@@ -44,6 +45,8 @@ class TeacherWriter:
         info: attributes of its group.
         made_from: fingerprint of the cache's views.
         views: views to be written in all.
+        model: for the codec "transform".
+        temperatures: at which each block's loss is measured.
     """
 
     ledger: Ledger
@@ -52,6 +55,8 @@ class TeacherWriter:
     info: TeacherInfo
     made_from: Fingerprint
     views: int
+    model: TransformModel | None = None
+    temperatures: Sequence[float] = (1.0,)
 
     def lay_out(self) -> Record:
         """Write the metadata of the arrays, large enough for all views.
@@ -65,12 +70,13 @@ class TeacherWriter:
             "size": self.info.size,
             "codec": self.info.codec,
             "canaries": list(self.info.canaries),
+            **({"transform": dict(self.info.transform)} if self.info.transform else {}),
         }
         group = zarr.create_group(
             store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes}
         )
         shards, slots, block = self.layout.shards, self.layout.slots, self.layout.views_per_block
-        codec = logit_codec(self.info.codec)
+        codec = logit_codec(self.info.codec, self.model)
         group.create_array(
             LOGITS,
             shape=(shards, self.views, slots, self.info.classes),
@@ -121,16 +127,18 @@ class TeacherWriter:
             logits: float32 [view of the block, slot, class], finite.
             digests: uint16 [view of the block, slot].
             canaries: by number, uint8 [height, width, 3].
-            facts: figures for the record.
+            facts: figures for the record, which also says what the encoding lost: see `blockfacts`.
 
         Raises:
             ModelError: a logit is too large for the codec; nothing was written.
+            FingerprintError: the arrays are laid out for another transform; nothing was written.
         """
         views = self.layout.views_per_block
         rows = self.layout.sizes[shard]
         assert logits.shape == (views, rows, self.info.classes)
         assert digests.shape == (views, rows)
-        dtype = logit_codec(self.info.codec).dtype
+        codec = logit_codec(self.info.codec, self.model)
+        dtype = codec.dtype
         with np.errstate(over="ignore"):
             stored = logits.astype(dtype)
         if not np.isfinite(stored).all():
@@ -138,13 +146,19 @@ class TeacherWriter:
                 f"teacher {self.name!r}: a logit of data shard {shard}, block {block} "
                 f'({float(np.abs(logits).max()):.4g}) does not fit into {dtype}; use cache.codec = "float32"'
             )
-        store = RecordingStore(self.ledger.place)
+        # Held back until it is known what the encoding lost.
+        store = RecordingStore(self.ledger.place, hold=True)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
-        _array(group, LOGITS)[shard, where] = _padded(stored, self.layout.slots, np.nan)
+        array = _array(group, LOGITS)
+        self._refuse_other_transform(array)
+        array[shard, where] = _padded(stored, self.layout.slots, np.nan)
+        lost = self._measured(codec, store, f"{array.path}/c/{shard}/{block}/0/0", logits, array[shard, where, :rows])
         _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels
+        store.release()
+        facts = {**facts, FACTS: lost}
         return self._finish(block_task(self.name, shard, block), self._identity, store, facts)
 
     def write_evaluation(
@@ -177,12 +191,34 @@ class TeacherWriter:
         Raises:
             FingerprintError: they differ.
         """
-        mine, theirs = ({**info.fingerprint, "codec": info.codec} for info in (self.info, stored))
+        mine, theirs = ({**info.fingerprint, **info.encoding} for info in (self.info, stored))
         refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
 
     @property
     def _identity(self) -> str:
         return self.info.identity(self.made_from)
+
+    def _measured(
+        self,
+        codec: LogitCodec,
+        store: RecordingStore,
+        name: str,
+        logits: npt.NDArray[np.float32],
+        decoded: npt.NDArray[Any],
+    ) -> dict[str, Any]:
+        """What the block's shard, which the store holds under that name, kept of the logits."""
+        classes = self.info.classes
+        slots = self.layout.chunk_slots(classes)
+        chunks = self.layout.views_per_block * self.layout.shard_slots(classes) // slots
+        plain = np.asarray(decoded, np.float32)
+        return measure_block(codec, store.held(name), (chunks, slots), logits, plain, self.temperatures)
+
+    def _refuse_other_transform(self, array: Any) -> None:
+        """Compare the transform that the array's own metadata holds with this run's."""
+        serializer = getattr(array.metadata.codecs[0], "codecs", (None,))[0]
+        there = serializer.model.digest if isinstance(serializer, TransformCodec) else None
+        mine = self.model.digest if self.model is not None else None
+        refuse_other_teacher(self.name, self.ledger.place, {"model": there}, {"model": mine})
 
     def _finish(self, task: str, fingerprint: str, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
         record = Record(task, fingerprint, store.written, facts)
@@ -208,7 +244,10 @@ def refuse_other_teacher(name: str, place: Place, stored: Fingerprint, wanted: F
     """Compare two teachers of one name.
 
     Raises:
-        FingerprintError: they differ.
+        FingerprintError: they differ; a codec that differs is named before what belongs to it.
     """
     remedy = "go back to the old setting, or give the new teacher another name"
-    refuse_difference(f"teacher {name} in cache {place}", stored, wanted, remedy)
+    what = f"teacher {name} in cache {place}"
+    if "codec" in stored and "codec" in wanted:
+        refuse_difference(what, {"codec": stored["codec"]}, {"codec": wanted["codec"]}, remedy)
+    refuse_difference(what, stored, wanted, remedy)

@@ -193,6 +193,11 @@ class RecordingStore(_PlaceStore):
             self._held[key] = data
         self.written[key] = Written.of(data)
 
+    def held(self, name: str) -> bytes:
+        """An object that is held back."""
+        assert self._held is not None
+        return self._held[name]
+
     def release(self) -> None:
         """Write what was held, in the order in which it came."""
         assert self._held is not None

@@ -5,13 +5,13 @@ here knows rows of floats and nothing of images, views or teachers. Importing th
 Zarr; so do its entry points, for readers that never import it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.registry import register_codec
 
+from ..codecname import CODECS, parse_codec
 from ..errors import ConfigError
 from .fidelity import Fidelity, divergence, fidelity
 from .fit import fit
@@ -67,16 +67,9 @@ def _rows(codec: Any) -> LogitCodec:
     return LogitCodec("float32", codec, ())
 
 
-_PLAIN = ("float16", "float32")
-_PARAMETRIC: dict[str, Callable[[str], LogitCodec]] = {
-    "topk": lambda text: _rows(TopKCodec(int(text or "10"))),
-    "sqrtp": lambda text: _rows(SqrtPCodec(float(text or "0.05"))),
-}
-
-
 def codec_names() -> list[str]:
     """All names that `logit_codec` knows."""
-    return sorted([*_PLAIN, *_PARAMETRIC, "int8", "transform"])
+    return sorted(CODECS)
 
 
 def logit_codec(name: str, model: TransformModel | None = None) -> LogitCodec:
@@ -89,18 +82,19 @@ def logit_codec(name: str, model: TransformModel | None = None) -> LogitCodec:
     Raises:
         ConfigError: there is no codec of that name, its parameter is wrong, or "transform" has no model.
     """
-    base, _, parameter = name.partition(":")
-    if name in _PLAIN:
-        return _plain(name)
-    if name == "int8":
-        return _rows(Int8Codec())
-    if name == "transform":
-        if model is None:
-            raise ConfigError("cache.codec is 'transform', which is fitted on a pilot of logits, and there is none yet")
-        return _rows(TransformCodec(model))
-    if base in _PARAMETRIC:
-        try:
-            return _PARAMETRIC[base](parameter)
-        except ValueError as error:
-            raise ConfigError(f"cache.codec is {name!r}; {base} takes a number after the colon") from error
-    raise ConfigError(f"cache.codec is {name!r}; choose one of {', '.join(codec_names())}")
+    parsed = parse_codec(name)
+    match parsed.base, parsed.parameter:
+        case "int8", _:
+            return _rows(Int8Codec())
+        case "topk", float(k):
+            return _rows(TopKCodec(int(k)))
+        case "sqrtp", float(step):
+            return _rows(SqrtPCodec(step))
+        case "transform", _:
+            if model is None:
+                raise ConfigError(
+                    "cache.codec is 'transform', which is fitted on a pilot of logits, and there is none yet"
+                )
+            return _rows(TransformCodec(model))
+        case plain, _:
+            return _plain(plain)

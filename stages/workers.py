@@ -1,0 +1,43 @@
+"""What a worker process builds once and keeps: the loaded teacher, and the makers of its blocks and of its pilot."""
+
+from functools import lru_cache
+
+from ..pipeline.blocks import BlockMaker, views_at_once
+from ..pipeline.config import Config
+from ..pipeline.render import Renderer
+from ..pipeline.settings import Teacher
+from ..pipeline.teach import LoadedTeacher, load_teacher
+from .machine import backend_of, threads_of
+
+_DECODED_TOGETHER = 64
+
+
+@lru_cache(maxsize=1)
+def loaded_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
+    """A teacher of the config, ready to answer."""
+    return load_teacher(section, classes)
+
+
+@lru_cache(maxsize=1)
+def block_maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> BlockMaker:
+    """Makes whole blocks of data shards of up to `slots` samples, several views to a decode."""
+    views = views_at_once(slots, section.size, config.views.views_per_block, config.render.memory_mb)
+    return _maker(config, section, classes, slots, views)
+
+
+def single_maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> BlockMaker:
+    """Answers for some samples of one view at a time."""
+    return _maker(config, section, classes, slots, 1)
+
+
+def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int, views: int) -> BlockMaker:
+    batch = min(_DECODED_TOGETHER, slots)
+    renderer = Renderer(
+        (section.size,),
+        batch,
+        views=views,
+        colour=config.views.recipe.colour,
+        backend=backend_of(config),
+        threads=threads_of(config),
+    )
+    return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)

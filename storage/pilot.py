@@ -1,0 +1,117 @@
+"""A teacher's pilot in a cache: its answers to a few views, asked first, and the transform that was fitted to them.
+
+Both are kept as arrays beside the teacher's others, checked like them. Knows numbers and places of rows; nothing of
+images or models.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from .cache import Cache
+from .codecs import TransformModel
+from .errors import DamagedObjectError, MissingObjectError
+from .layout import CHUNK_LIMIT, PILOT, pilot_task, teacher_folder
+from .ledger import Ledger, Record
+from .zarrstore import RecordingStore
+
+_LOGITS, _PLACES, _MODEL = "logits", "places", "model"
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A teacher's answers to a few views.
+
+    Attributes:
+        logits: float32 [row, class].
+        places: int32 [row, 3], data shard, slot and view of each row.
+    """
+
+    logits: npt.NDArray[np.float32]
+    places: npt.NDArray[np.int32]
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64]:
+        """A number for each row's sample: int64 [row]. Views of one sample are never both fitted and measured."""
+        return self.places[:, 0].astype(np.int64) << 32 | self.places[:, 1]
+
+
+def write_pilot(
+    ledger: Ledger, teacher: str, fingerprint: str, pilot: Pilot, model: TransformModel, facts: Mapping[str, Any]
+) -> Record:
+    """Write a pilot and its model, and last the record of both.
+
+    Args:
+        ledger: of the cache.
+        teacher: its name.
+        fingerprint: digest of what both were made from.
+        pilot: the answers.
+        model: what was fitted to them.
+        facts: figures for the record.
+    """
+    folder = f"{teacher_folder(teacher)}/{PILOT}"
+    store = RecordingStore(ledger.place, creates=folder)
+    group = zarr.create_group(store, path=folder, zarr_format=3)
+    data = np.frombuffer(model.to_bytes(), np.uint8)
+    rows, classes = pilot.logits.shape
+    many = max(1, min(rows, CHUNK_LIMIT // (4 * classes)))
+    for name, values, chunks, dimensions in (
+        (_LOGITS, pilot.logits, (many, classes), ["row", "class"]),
+        (_PLACES, pilot.places, (rows, 3), ["row", "place"]),
+        (_MODEL, data, (len(data),), ["byte"]),
+    ):
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=chunks,
+            dtype=values.dtype,
+            compressors=[zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec()],
+            fill_value=0,
+            dimension_names=dimensions,
+            config={"write_empty_chunks": True},
+        )
+        array[:] = values
+    record = Record(pilot_task(teacher), fingerprint, store.written, facts)
+    ledger.put(record)
+    return record
+
+
+def read_pilot(cache: Cache, teacher: str) -> Pilot:
+    """A teacher's pilot.
+
+    Raises:
+        MissingObjectError, DamagedObjectError: it is not there, or not what was written.
+    """
+    group = _group(cache, teacher)
+    logits: Any = group[_LOGITS]
+    places: Any = group[_PLACES]
+    return Pilot(np.asarray(logits[:]), np.asarray(places[:]))
+
+
+def read_transform(cache: Cache, teacher: str) -> TransformModel:
+    """The transform that was fitted to a teacher's pilot.
+
+    Raises:
+        MissingObjectError, DamagedObjectError: it is not there, or not what was written.
+    """
+    array: Any = _group(cache, teacher)[_MODEL]
+    return TransformModel.from_bytes(np.asarray(array[:]).tobytes())
+
+
+def _group(cache: Cache, teacher: str) -> zarr.Group:
+    if cache.ledger.get(pilot_task(teacher)) is None:
+        raise MissingObjectError(f"{cache.place} has no pilot of teacher {teacher!r}; run `stillroom teacher`")
+    try:
+        found = cache.group[f"{teacher_folder(teacher)}/{PILOT}"]
+    except KeyError as error:
+        raise MissingObjectError(
+            f"the pilot of teacher {teacher!r} in {cache.place} is missing, though the ledger lists it; "
+            "`stillroom verify` finds all that is gone"
+        ) from error
+    if not isinstance(found, zarr.Group):
+        raise DamagedObjectError(f"the pilot of teacher {teacher!r} in {cache.place} is no group; restore its metadata")
+    return found
