@@ -3,6 +3,7 @@
 It never sees the teacher. It proves what it hands out: each view's digest is compared with the one the teacher left.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError, MissingObjectError, StillroomError, ViewMismatchError
 from ..storage.logits import TeacherLogits
 from ..storage.urls import open_place
+from .faithful import Faithfulness, faithfulness
 from .mix import to_images
 from .order import Order
 from .plan import Rows, plan_rows
@@ -74,6 +76,8 @@ class ReplayLoader:
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
         device: number of the GPU, for `dali-gpu`.
+        temperature: at which the logits will be used; `faithful` then says what the cache guarantees there, and a
+            warning is given where that is nothing.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -100,6 +104,7 @@ class ReplayLoader:
         backend: Backend | None = None,
         threads: int = 2,
         device: int = 0,
+        temperature: float | None = None,
     ) -> None:
         self.cache = cache
         self.data = Dataset(open_place(data)) if isinstance(data, str) else data
@@ -116,6 +121,11 @@ class ReplayLoader:
         name = _only_teacher(cache) if teacher is None else teacher
         self.teacher = cache.teacher(name) if name else None
         self.views = _views(self.teacher, views)
+        self.faithful: Faithfulness | None = None
+        if self.teacher is not None and temperature is not None:
+            self.faithful = faithfulness(self.teacher, temperature)
+            if self.faithful.note is not None:
+                warnings.warn(self.faithful.note, stacklevel=2)
         if self.teacher is not None and self.backend != made_by:
             raise ViewMismatchError(
                 f"the teacher's views were rendered by {made_by}, these would be by {self.backend}, which rounds "

@@ -17,6 +17,7 @@ from ..pipeline.config import Config, load_config
 from ..storage.errors import MissingObjectError, StillroomError
 from .executors import Executor, InProcess, Summary, execute
 from .gc import collect
+from .lost import in_words, of_blocks
 from .progress import duration, make_progress
 from .registry import NAMES, stage_named
 from .repair import repair as drop_records
@@ -191,6 +192,8 @@ def _run_stages(
         make_progress() as progress,
     ):
         for stage in stages:
+            for note in stage.notes(config) if stage.notes is not None else ():
+                print(f"stillroom: {stage.name}: {note}", file=sys.stderr, flush=True)
             summary = execute(stage, config, executor, progress, again=again)
             concluded = summary.concluded
             if as_json:
@@ -240,6 +243,8 @@ def _details(summary: Summary) -> list[str]:
             )
             for name, check in summary.concluded["checks"].items()
         ]
+        lost = summary.concluded["checks"].get("codec", {}).get("teachers", {})
+        lines += [f"{name}: {in_words(item)}" for name, item in lost.items()]
         return [*lines, *summary.concluded["skipped"]]
     shown = ("accepted", "rejected", "samples", "top1", "top5", "kl", "path")
     lines = []
@@ -247,7 +252,9 @@ def _details(summary: Summary) -> list[str]:
         figures = [f"{key} {_figure(result[key])}" for key in shown if key in result]
         if (figures and summary.stage in ("ingest", "student", "report")) or name.endswith("evaluation"):
             lines.append(f"{name}: {', '.join(figures)}")
-    return lines[:20]
+        if "note" in result:
+            lines.append(f"{name}: {result['note']}")
+    return [*lines[:20], *(of_blocks(summary.results) if summary.stage == "teacher" else ())]
 
 
 def _figure(value: Any) -> str:

@@ -1,6 +1,7 @@
 """What a check found: counts, what is wrong, and which task would have to be done again."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Finding:
         checked: by check, how many things were looked at.
         failures: what was wrong.
         skipped: what could not be checked, and why; and what is not wrong, but worth knowing.
+        lost: by teacher, what its blocks' records say that the codec lost; see `losses.join_losses`.
         kl: nats between the cached logits and the teacher's now, one for each view that was classified again.
     """
 
     checked: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    lost: dict[str, Any] = field(default_factory=dict)
     kl: list[float] = field(default_factory=list)

@@ -1,15 +1,16 @@
 """Making cached views again: rendered and compared by digest, then classified and compared with the cached logits."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..pipeline.config import Config
-from ..pipeline.losses import kl_divergence
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.recipe import Recipe, draw_partners, draw_views
@@ -18,8 +19,11 @@ from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
 from ..storage.cache import Cache
+from ..storage.codecname import PLAIN
+from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
 from ..storage.layout import block_task
+from ..storage.losses import FACTS
 from .findings import Failure
 from .machine import threads_of
 
@@ -27,7 +31,7 @@ MAX_KL = {"float32": 1e-3, "bfloat16": 2e-2}
 """Nats by which a teacher may differ from its cached logits in one view, by its precision.
 
 float16 logits near ±20 are off by up to 2⁻⁷, which is some 1e-5 nats; bfloat16 forward passes differ between batch
-sizes and devices by about 1 % of a logit.
+sizes and devices by about 1 % of a logit. Codecs that lose more are allowed more: see `bounds_of`.
 """
 _BATCH = 128
 
@@ -68,6 +72,24 @@ def chosen_slots(seed: int, share: float, shard: int, view: int, slots: int) -> 
     return chosen if len(chosen) or view or not share else np.array([int(np.argmin(words))])
 
 
+def bounds_of(codec: str, facts: Mapping[str, Any], slack: float) -> dict[float, float]:
+    """By temperature, 1 first: nats times T² by which the teacher may differ from any one row of a block.
+
+    The square root of KL behaves as a distance where it is small: from the teacher now to the teacher then, `slack`,
+    and from there to what was stored, at most the largest loss that the block's record states.
+
+    Args:
+        codec: of the cache.
+        facts: of the block's record.
+        slack: by which two runs of the teacher may differ.
+    """
+    lost = facts.get(FACTS)
+    if codec in PLAIN or lost is None:
+        return {1.0: slack}
+    worst = dict(zip(map(float, lost["temperatures"]), lost["kl_max"], strict=True))
+    return {t: (worst[t] ** 0.5 + slack**0.5) ** 2 for t in sorted(worst, key=lambda t: (t != 1.0, t))}
+
+
 def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checked:
     """Make a share of a data shard's views again.
 
@@ -79,7 +101,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     recipe = Recipe.from_data(dict(cache.info.recipe))
     cached = cache.teacher(name)
     teacher = _teacher(section, data.classes)
-    bound = config.verify.max_kl or MAX_KL[section.precision]
+    slack = config.verify.max_kl or MAX_KL[section.precision]
     checked = Checked()
     backend: Backend = cache.info.views["renderer"]["backend"]
     if backend == "dali-gpu" and not torch.cuda.is_available():
@@ -118,13 +140,23 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         if teacher is not None and len(slots):
             own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
             now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
-            before = torch.from_numpy(cached.logits(shard, view)[slots])
-            for slot, nats in zip(slots, kl_divergence(now, before).clamp_min(0).tolist(), strict=True):
-                checked.kl.append(nats)
-                if not nats <= bound:
+            record = cache.ledger.get(block_task(name, shard, view // config.views.views_per_block))
+            bounds = bounds_of(cached.info.codec, record.facts if record is not None else {}, slack)
+            kl = divergence(now.numpy(), cached.logits(shard, view)[slots], list(bounds))
+            checked.kl += kl[0].tolist()
+            for slot, found in zip(slots, kl.T.tolist(), strict=True):
+                message = _too_far(bounds, found)
+                if message:
                     where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"
-                    message = (
-                        f"{index.key[slot]!r}: the teacher is {nats:.3g} nats from its cached logits; at most {bound:g}"
-                    )
-                    checked.problems.append(Failure("teacher", where, message, redo(view)))
+                    text = f"{index.key[slot]!r}: {message}"
+                    checked.problems.append(Failure("teacher", where, text, redo(view)))
     return checked
+
+
+def _too_far(bounds: Mapping[float, float], found: Sequence[float]) -> str:
+    """What is wrong with a row, by the KL · T² found at each temperature; empty where it is within all bounds."""
+    for (temperature, bound), nats in zip(bounds.items(), found, strict=True):
+        if not nats <= bound:
+            at = f" of KL · T² at temperature {temperature:g}" if len(bounds) > 1 else ""
+            return f"the teacher is {nats:.3g} nats{at} from its cached logits; at most {bound:.3g}"
+    return ""

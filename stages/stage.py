@@ -55,6 +55,7 @@ class Stage:
         conclude: joins what the tasks returned, by name, where that is more than figures.
         home: where a task's record goes, for stages whose tasks several writers must not do at once.
         resumable: whether a task that stops between two calls of `advance` has kept what it did.
+        notes: what people should read before it begins, a line each.
     """
 
     name: str
@@ -65,3 +66,4 @@ class Stage:
     conclude: Callable[[Config, Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None
     home: Callable[[Config, Task], Home] | None = None
     resumable: bool = False
+    notes: Callable[[Config], Sequence[str]] | None = None

@@ -14,6 +14,7 @@ import torch
 
 from ..pipeline.config import Config
 from ..pipeline.evaluation import EvaluationSet
+from ..pipeline.faithful import Faithfulness, faithfulness
 from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from, weights_digest
 from ..pipeline.render import Backend
 from ..pipeline.replay import ReplayLoader
@@ -111,15 +112,37 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
                     _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
                     raise
         figures = metrics.at("eval", trainer.steps)
+    faithful = _faithfulness(config, student, cache)
     facts = {
         "epochs": student.epochs,
         "steps": trainer.steps,
         "seconds": round(time.perf_counter() - started, 3),
         "proved": proved,
         **{name: round(value, 6) for name, value in figures.items()},
+        **({"faithful": faithful.facts()} if faithful is not None else {}),
     }
     _finish(trainer, place, data.classes, fingerprint, facts)
     return facts
+
+
+def notes(config: Config) -> Sequence[str]:
+    """What students who are not trained yet should be told of their temperatures."""
+    try:
+        cache = open_cache(config, Dataset(config.data_place), writing=False)
+        check = done(config)
+        left = [_student(config, task) for task in tasks(config) if not check(task)]
+        found = [(student.name, _faithfulness(config, student, cache)) for student in left]
+    except MissingObjectError:
+        return []  # the stage itself says what is missing
+    return [f"{name}: {faithful.note}" for name, faithful in found if faithful is not None and faithful.note]
+
+
+def _faithfulness(config: Config, student: Student, cache: Cache) -> Faithfulness | None:
+    """What the cache is worth at a student's temperature; None for one that does not learn from it."""
+    section = config.teacher_of(student)
+    if student.target != "cache" or section is None:
+        return None
+    return faithfulness(cache.teacher(section.name), student.temperature)
 
 
 def _student(config: Config, task: Task) -> Student:
@@ -299,4 +322,4 @@ def home(config: Config, task: Task) -> Home:
     return Home(config.student_place(_student(config, task)), STUDENT_TASK, STUDENT_TASK)
 
 
-STAGE = Stage("student", "views", tasks, done, run, home=home, resumable=True)
+STAGE = Stage("student", "views", tasks, done, run, home=home, resumable=True, notes=notes)

@@ -159,8 +159,7 @@ def _teach_block(
         "top1": round(made.top1, 6),
     }
     canaries = {number: made.kept[view, slot] for number, view, slot in keep}
-    writer.write_block(shard, block, made.logits, made.digests, canaries, facts)
-    return facts
+    return writer.write_block(shard, block, made.logits, made.digests, canaries, facts).facts
 
 
 def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance) -> Mapping[str, Any]:

@@ -13,11 +13,13 @@ import numpy as np
 from ..pipeline.config import Config
 from ..pipeline.seeds import seeds_of, uid_of
 from ..storage.cache import Cache
+from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
 from ..storage.errors import DamagedObjectError, StillroomError
 from ..storage.fingerprint import canonical, digest
-from ..storage.layout import block_task
+from ..storage.layout import block_task, teacher_folder
 from ..storage.ledger import Ledger, Record
+from ..storage.losses import FACTS, join_losses
 from .findings import Failure, Finding
 from .objectcheck import CHECK, check_objects, parts_of
 from .places import holdings, parts, place_of
@@ -25,11 +27,13 @@ from .recheck import recheck_shard
 from .stage import Advance, Stage, Task
 
 TASK = "verified"
-_SEEDS, _VIEWS = "seeds", "views"
+_SEEDS, _VIEWS, _CODEC = "seeds", "views", "codec"
+_ROUNDING = 1e-3, 2e-5
+"""By which share, and by how many nats, a mean in a record may pass its bound: both were added up in float32."""
 
 
 def tasks(config: Config) -> Sequence[Task]:
-    """The objects of each place in parts, the seeds, and each teacher's data shards."""
+    """The objects of each place in parts, the seeds, and each teacher's losses and data shards."""
     found = []
     for holding in holdings(config):
         parts = parts_of(holding.place)
@@ -40,6 +44,7 @@ def tasks(config: Config) -> Sequence[Task]:
     except DamagedObjectError:
         return found  # the objects' check names what is damaged
     for section in config.teacher:
+        found.append(Task(f"{_CODEC}/{section.name}"))
         found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(len(data.sizes))]
     return found
 
@@ -63,6 +68,8 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         finding = check_objects(holding, int(part), int(parts))
     elif kind == _SEEDS:
         finding = _guarded(_SEEDS, "seeds", lambda: _check_seeds(config))
+    elif kind == _CODEC:
+        finding = _guarded(_CODEC, f"teacher {rest}", lambda: _check_codec(config, rest))
     else:
         teacher, _, shard = rest.partition("/")
         finding = _guarded(
@@ -89,6 +96,9 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
         }
         for name in names
     }
+    lost = {name: item for finding in findings for name, item in finding["lost"].items()}
+    if lost:
+        checks[_CODEC] |= {"teachers": lost}
     if kl:
         checks["teacher"] |= {"kl_mean": float(np.mean(kl)), "kl_max": float(np.max(kl))}
     outcome = {
@@ -142,6 +152,35 @@ def _check_seeds(config: Config) -> Finding:
             Failure(_SEEDS, f"data shard {shard}, slot {slot}", f"the seed of {index.key[slot]!r} is not its own")
             for slot in np.flatnonzero(wrong)
         ]
+    return finding
+
+
+def _check_codec(config: Config, teacher: str) -> Finding:
+    """Add up what the blocks say that their encoding lost; none may say more than its codec promised."""
+    cache = Cache(config.cache_place)
+    info = cache.teacher(teacher).info
+    bound = info.transform["cache"]["max_kl"] if info.codec == TRANSFORM else None
+    finding = Finding({_CODEC: 0})
+    records = list(cache.ledger.records(f"{teacher_folder(teacher)}/blocks"))
+    for record in records:
+        lost = record.facts.get(FACTS)
+        if lost is None:
+            finding.skipped.append(f"blocks of teacher {teacher} say nothing of what their codec lost")
+            continue
+        finding.checked[_CODEC] += 1
+        worst = max(lost["kl_mean"])
+        if bound is not None and worst > bound * (1 + _ROUNDING[0]) + _ROUNDING[1]:
+            finding.failures.append(
+                Failure(
+                    _CODEC,
+                    record.task,
+                    f"lost {worst:.4g} nats of KL · T² on average; at most {bound:g}",
+                    ("cache", record.task),
+                )
+            )
+    joined = join_losses(record.facts for record in records)
+    if joined is not None:
+        finding.lost = {teacher: joined}
     return finding
 
 

@@ -1,9 +1,9 @@
-"""What a block's encoding kept of the teacher's answers: measured by decoding what was written, summed up over blocks.
+"""What a block's encoding lost of the teacher's answers, measured by decoding what is to be written.
 
 Knows logits before and after, and a Zarr shard's bytes; nothing of views or teachers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,13 @@ import numpy.typing as npt
 from .codecs import Fidelity, LogitCodec, TransformCodec, fidelity
 from .codecs.fast_divergence import fast_divergence
 
-FACTS = "codec"
-"""Key of these figures in a block's record."""
 _SAMPLED = 1 << 20
 """Logits that are compared where the codec is plain floats, which only round: a share of the rows is enough."""
 _INDEX_CHECKSUM = 4
 
 
 def measure_block(
+    name: str,
     codec: LogitCodec,
     shard: bytes,
     cut: tuple[int, int],
@@ -30,6 +29,7 @@ def measure_block(
     """Figures for a block's record.
 
     Args:
+        name: of the codec.
         codec: that encoded it.
         shard: its Zarr shard, as written.
         cut: inner chunks in the shard, and slots in each.
@@ -38,10 +38,10 @@ def measure_block(
         temperatures: the T to measure at; 1 is always among them.
 
     Returns:
-        "bytes_per_view" of logits; "chunks", and "refined" of them, which took a finer step than the pilot's, by
-        "refine_max" 64ths of an octave at most; "exact" rows; "rows" that were compared; by each of "temperatures",
-        "kl_mean", "kl_p99" and "kl_max": KL(teacher ‖ decoded) · T² in nats; "top1", share of rows with the same
-        first class.
+        "name" of the codec; "bytes_per_view" of logits; "chunks", and "refined" of them, which took a finer step than
+        the pilot's, by "refine_max" 64ths of an octave at most; "exact" rows; "rows" that were compared; by each of
+        "temperatures", "kl_mean", "kl_p99" and "kl_max": KL(teacher ‖ decoded) · T² in nats; "top1", share of rows with
+        the same first class.
     """
     asked = tuple(sorted({1.0, *map(float, temperatures)}))
     first = logits.reshape(-1, logits.shape[-1])
@@ -55,6 +55,7 @@ def measure_block(
         exact = sum(report.exact for report in reports)
     found = _compared(first, second, asked, plain=bool(codec.compressors))
     return {
+        "name": name,
         "bytes_per_view": round(len(shard) / len(first), 4),
         "chunks": count,
         "refined": refined,
@@ -66,43 +67,6 @@ def measure_block(
         "kl_p99": [_short(item.p99) for item in found],
         "kl_max": [_short(item.worst) for item in found],
         "top1": round(found[0].top1, 6),
-    }
-
-
-def join_facts(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What all blocks' records say together; None where none says anything, as those of older caches.
-
-    Args:
-        blocks: facts of whole records.
-
-    Returns:
-        The same keys as `measure_block`, and "blocks", "views". Means are by views; "kl_p99" and "kl_max" are those of
-        the worst block. Where blocks were measured at different temperatures, those that all of them have.
-    """
-    found = [(facts[FACTS], int(facts["views"])) for facts in blocks if FACTS in facts]
-    if not found:
-        return None
-    views = sum(count for _, count in found)
-    common = sorted(set.intersection(*({float(t) for t in item["temperatures"]} for item, _ in found)))
-
-    def at(item: Mapping[str, Any], key: str) -> npt.NDArray[np.float64]:
-        return np.array([item[key][item["temperatures"].index(t)] for t in common])
-
-    def mean(key: str) -> float:
-        return float(sum(item[key] * count for item, count in found)) / views
-
-    weighted = sum(at(item, "kl_mean") * count for item, count in found) / views
-    return {
-        "blocks": len(found),
-        "views": views,
-        "bytes_per_view": mean("bytes_per_view"),
-        **{key: sum(int(item[key]) for item, _ in found) for key in ("chunks", "refined", "exact", "rows")},
-        "refine_max": max(int(item["refine_max"]) for item, _ in found),
-        "temperatures": common,
-        "kl_mean": np.asarray(weighted).tolist(),
-        "kl_p99": np.max([at(item, "kl_p99") for item, _ in found], axis=0).tolist(),
-        "kl_max": np.max([at(item, "kl_max") for item, _ in found], axis=0).tolist(),
-        "top1": mean("top1"),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .blockfacts import FACTS, measure_block
+from .blockfacts import measure_block
 from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
 from .errors import ModelError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
@@ -30,6 +30,7 @@ from .layout import (
 )
 from .ledger import Ledger, Record
 from .logits import TeacherInfo
+from .losses import FACTS
 from .place import Place
 from .zarrstore import RecordingStore
 
@@ -211,7 +212,9 @@ class TeacherWriter:
         slots = self.layout.chunk_slots(classes)
         chunks = self.layout.views_per_block * self.layout.shard_slots(classes) // slots
         plain = np.asarray(decoded, np.float32)
-        return measure_block(codec, store.held(name), (chunks, slots), logits, plain, self.temperatures)
+        return measure_block(
+            self.info.codec, codec, store.held(name), (chunks, slots), logits, plain, self.temperatures
+        )
 
     def _refuse_other_transform(self, array: Any) -> None:
         """Compare the transform that the array's own metadata holds with this run's."""

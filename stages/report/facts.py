@@ -19,6 +19,7 @@ from ...storage.dataset import Dataset
 from ...storage.errors import MissingObjectError, ModelError
 from ...storage.fingerprint import fingerprint_digest
 from ...storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, teacher_folder
+from ...storage.losses import join_losses
 from .. import verify
 from ..seeds import open_cache
 from ..stage import Task
@@ -61,6 +62,7 @@ class TeacherFacts:
             the evaluation set.
         seconds: of all blocks, summed over workers.
         entropy, top1: over the cached views, in nats and as a share; None without a view.
+        lost: what the codec lost, see `losses.join_losses`; None where no block says.
         evaluation: "samples", "top1", "top5", "entropy" on the evaluation set; empty without one.
     """
 
@@ -78,6 +80,7 @@ class TeacherFacts:
     seconds: float
     entropy: float | None
     top1: float | None
+    lost: Mapping[str, Any] | None
     evaluation: Mapping[str, Any]
 
     @property
@@ -187,6 +190,7 @@ def teacher_facts(config: Config, cache: Cache, name: str) -> TeacherFacts:
         seconds=sum(record.facts["seconds"] for record in blocks),
         entropy=mean("entropy"),
         top1=mean("top1"),
+        lost=join_losses(record.facts for record in blocks),
         evaluation=evaluated.facts if evaluated is not None else {},
     )
 

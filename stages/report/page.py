@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ...pipeline.config import Config
+from ..lost import by_temperature
 from ..progress import duration
 from .contactsheet import ContactSheet
 from .facts import DataFacts, Drawn, TeacherFacts, Verified
@@ -37,6 +38,7 @@ _PACKAGES = (
 _CHECKS = {
     "objects": "objects, by size and digest",
     "seeds": "seeds, derived again",
+    "codec": "blocks, by what they say that their codec lost",
     "digests": "views, rendered again",
     "teacher": "views, classified again",
 }
@@ -75,6 +77,7 @@ def page(config: Config, facts: Facts) -> str:
         "count": in_thousands,
         "percent": in_percent,
         "figure": in_figures,
+        "by_temperature": by_temperature,
         "time": lambda seconds: duration(seconds).replace(" ", "\u00a0"),
     }
     template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))

@@ -1,0 +1,82 @@
+"""How far a cache can be trusted at a student's temperature: what its codec guarantees, and what was measured.
+
+Knows a teacher's attributes and its blocks' records; reads no logits.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..storage.codecname import PLAIN, TRANSFORM
+from ..storage.layout import teacher_folder
+from ..storage.logits import TeacherLogits
+from ..storage.losses import join_losses
+
+_BLOCKS = 64
+"""Records that are read for what was measured, at most: a large cache has many thousands, maybe far away."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """A cached teacher at one softmax temperature.
+
+    Attributes:
+        temperature: the T that was asked for.
+        guaranteed: lowest and highest T at which the codec holds a bound; None where it holds none.
+        max_kl: that bound, nats times T², mean of a view's rows; None where there is none.
+        nearest: the T nearest to it at which blocks were measured; None where none was.
+        kl: mean KL(teacher ‖ cache) · T² in nats at that T; None likewise.
+        note: what someone who asks for that temperature should be told; None where there is nothing to tell.
+    """
+
+    temperature: float
+    guaranteed: tuple[float, float] | None
+    max_kl: float | None
+    nearest: float | None
+    kl: float | None
+    note: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """For a record."""
+        return {
+            "temperature": self.temperature,
+            "guaranteed": list(self.guaranteed) if self.guaranteed else None,
+            "max_kl": self.max_kl,
+            "measured_at": self.nearest,
+            "kl": self.kl,
+            "note": self.note,
+        }
+
+
+def faithfulness(teacher: TeacherLogits, temperature: float) -> Faithfulness:
+    """What a cached teacher is worth at a temperature.
+
+    Floats, rounded to 16 bits or not, keep every temperature; a transform guarantees those from its lowest to its
+    highest; the other codecs guarantee nothing, so that only what was measured can be told.
+    """
+    codec = teacher.info.codec
+    if codec in PLAIN:
+        return Faithfulness(temperature, None, None, None, None, None)
+    records = islice(teacher.ledger.records(f"{teacher_folder(teacher.name)}/blocks"), _BLOCKS)
+    measured = join_losses(record.facts for record in records)
+    nearest = kl = None
+    if measured is not None:
+        place, nearest = min(enumerate(measured["temperatures"]), key=lambda item: abs(item[1] - temperature))
+        kl = measured["kl_mean"][place]
+    said = f"; measured at {nearest:g}: {kl:.3g} nats" if nearest is not None else ""
+    if codec != TRANSFORM:
+        note = (
+            f"temperature {temperature:g}: the cache of teacher {teacher.name!r} is {codec}, which guarantees nothing "
+            f"at any temperature{said} of KL · T² lost on average"
+        )
+        return Faithfulness(temperature, None, None, nearest, kl, note if said else note.partition(" of KL")[0])
+    settings = teacher.info.transform["cache"]
+    low, high, bound = min(settings["temperatures"]), max(settings["temperatures"]), settings["max_kl"]
+    outside = None
+    if not low <= temperature <= high:
+        reach = f"temperature {low:g}" if low == high else f"temperatures {low:g} to {high:g}"
+        outside = (
+            f"temperature {temperature:g}: the cache of teacher {teacher.name!r} guarantees KL · T² of {bound:g} nats "
+            f"for {reach} only{said}; a cache with cache.temperatures that reach {temperature:g} would guarantee it"
+        )
+    return Faithfulness(temperature, (low, high), bound, nearest, kl, outside)

@@ -1,0 +1,35 @@
+"""What a codec lost of a teacher's answers, in words: for the command line and for the report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..storage.losses import FACTS, join_losses
+
+
+def by_temperature(lost: Mapping[str, Any], key: str) -> str:
+    """A figure at each temperature: "0.0089 · 0.013 (T = 1 · 2)"."""
+    values = " · ".join(f"{value:.2g}" for value in lost[key])
+    temperatures = " · ".join(f"{temperature:g}" for temperature in lost["temperatures"])
+    return f"{values} (T = {temperatures})"
+
+
+def in_words(lost: Mapping[str, Any]) -> str:
+    """One line of figures; see `losses.join_losses` for them."""
+    line = (
+        f"{lost['name']}, {lost['bytes_per_view']:.3g} bytes of logits a view; "
+        f"KL · T² lost {by_temperature(lost, 'kl_mean')} nats, "
+        f"p99 up to {max(lost['kl_p99']):.2g}, first class kept {lost['top1']:.1%}"
+    )
+    if lost["name"] == "transform":
+        line += f"; {lost['refined']:,} of {lost['chunks']:,} chunks refined, {lost['exact']:,} rows exact"
+    return line
+
+
+def of_blocks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the blocks among a stage's results lost, a line for each teacher."""
+    blocks: dict[str, list[Mapping[str, Any]]] = {}
+    for name, result in results.items():
+        if FACTS in result:
+            blocks.setdefault(name.split("/")[1], []).append(result)
+    joined = {name: join_losses(found) for name, found in blocks.items()}
+    return [f"{name}: {in_words(lost)}" for name, lost in joined.items() if lost is not None]
