@@ -133,6 +133,35 @@ def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Js
 
 
 @app.command
+def estimate(
+    config: str,
+    *,
+    set: Annotated[tuple[str, ...], Parameter("--set", negative="")] = (),  # noqa: A002
+    samples: int | None = None,
+    views: int | None = None,
+    as_json: Annotated[bool, Parameter("--json", negative="")] = False,
+) -> int:
+    """What the teacher's run would take, from a small probe: bytes, objects, hours, and the error of every codec.
+
+    Args:
+        config: a configuration in TOML.
+        set: a setting of it to change, as table.key=value; may be given several times.
+        samples: plan for so many samples instead of those at hand.
+        views: plan for so many views of each instead of the config's.
+        as_json: for machines.
+    """
+    from .estimate import estimate as estimated  # brings torch along
+    from .estimatetext import in_lines
+
+    loaded = load_config(config, set)
+    with StopRequest().listening() as stop, closing(InProcess(stop)) as executor, make_progress() as progress:
+        found = estimated(loaded, executor, progress, samples, views)
+    for line in [json.dumps(found, indent=1)] if as_json else in_lines(found):
+        print(line)
+    return 0
+
+
+@app.command
 def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
     """What is done, and what is left."""
     found = status_of(load_config(config, set))

@@ -54,6 +54,10 @@ class ShardIndex:
     def __len__(self) -> int:
         return len(self.key)
 
+    def first(self, count: int) -> "ShardIndex":
+        """Its first samples."""
+        return ShardIndex(*(getattr(self, field.name)[:count] for field in fields(self)))
+
     @property
     def pixels(self) -> npt.NDArray[np.int64]:
         """int64 [n], of each decoded image."""

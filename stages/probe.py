@@ -1,0 +1,294 @@
+"""A timed probe: some of the teacher's work done for real, on a scratch cache, to learn what all of it would take.
+
+Views are rendered, classified, encoded, measured and written exactly as the teacher stage does it. Nothing of it stays.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pipeline.blocks import Block, BlockMaker
+from ..pipeline.config import Config
+from ..pipeline.pilot import MOST_SHARDS
+from ..pipeline.settings import Teacher
+from ..storage.cache import Cache
+from ..storage.codecs import TransformModel
+from ..storage.dataset import Dataset
+from ..storage.index import ShardIndex
+from ..storage.layout import Layout
+from ..storage.ledger import Ledger, Record
+from ..storage.logits import TeacherInfo
+from ..storage.losses import FACTS
+from ..storage.place import TEMPORARY, Place
+from ..storage.teacherwriter import TeacherWriter
+from . import pilot
+from .seeds import open_cache
+from .stage import Advance
+from .workers import block_maker, loaded_teacher
+
+SECONDS = 20.0
+"""Timed work at least, unless there is less to do."""
+_PART_SECONDS = 10.0
+"""Of a block that takes longer than this, a part of its samples is enough."""
+_LEAST_PARTS = 2
+_MOST_PARTS = 256
+_WARM_SAMPLES = 64
+_ROWS = 4096
+"""Views that each codec is tried on, about."""
+CODECS = ("float32", "float16", "int8", "topk:100", "topk:10", "sqrtp:0.05", "transform")
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A part of the teacher's work.
+
+    Attributes:
+        samples, views: of each sample.
+        read: seconds until its images were there, which a whole data shard's part takes as long.
+        work: seconds to render, classify, encode, measure and write.
+    """
+
+    samples: int
+    views: int
+    read: float
+    work: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A codec on the probe's logits.
+
+    Attributes:
+        lost: bytes per view and KL by temperature; see `blockfacts.measure_block`.
+        rate: views per second that are encoded, measured and written.
+    """
+
+    lost: Mapping[str, Any]
+    rate: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of it.
+
+    Attributes:
+        codec: the run's own.
+        parts: what was timed.
+        startup: seconds to load the teacher and build the renderer, once for each worker.
+        tried: all codecs, the run's own among them, on the same logits.
+        metadata: bytes of the metadata of a teacher's arrays, the fitted model included.
+        record: bytes of a block's record.
+        canary: bytes of a view that is kept whole; 0 where the probe kept none.
+    """
+
+    codec: str
+    parts: tuple[Timed, ...]
+    startup: float
+    tried: Mapping[str, Tried]
+    metadata: int
+    record: float
+    canary: float
+
+    @property
+    def views(self) -> int:
+        return sum(part.samples * part.views for part in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        return sum(part.read + part.work for part in self.parts)
+
+    def block_seconds(self, samples: float, views: int) -> float:
+        """What a whole block takes: its data shard is read once, all else goes with its views."""
+        read = float(np.mean([part.read for part in self.parts]))
+        return read + samples * views * sum(part.work for part in self.parts) / self.views
+
+
+def probe(
+    config: Config, section: Teacher, cache: Cache, data: Dataset, model: TransformModel, advance: Advance
+) -> Probe:
+    """Do some of a teacher's work.
+
+    Args:
+        config: of the run.
+        section: the teacher.
+        cache: with seeds; nothing in it changes.
+        data: the training data.
+        model: of the transform codec.
+        advance: called with how many views are done.
+    """
+    with _scratch(cache.place) as place:
+        return _Prober(config, section, cache, data, model, advance, place).result()
+
+
+class _Prober:
+    def __init__(
+        self,
+        config: Config,
+        section: Teacher,
+        cache: Cache,
+        data: Dataset,
+        model: TransformModel,
+        advance: Advance,
+        place: Place,
+    ) -> None:
+        self.config, self.section, self.cache, self.data = config, section, cache, data
+        self.model, self.advance, self.place = model, advance, place
+        self.views = config.views.views_per_block
+
+    def result(self) -> Probe:
+        maker, startup, rate = self._warmed()
+        places = self._spread()
+        # A block in a real run is as long as its data shard; of a slow teacher's, some full batches are enough.
+        batch = max(_WARM_SAMPLES, self.section.batch_size)
+        most = max(1, int(rate * _PART_SECONDS / self.views / batch)) * batch
+        sizes = [min(self.data.sizes[shard], most) for shard, _ in places]
+        writer = self._writer("parts", self.config.cache.codec, sizes, self.config.cache.canaries)
+        layout = writer.lay_out()
+        parts: list[Timed] = []
+        records: list[Record] = []
+        logits: list[npt.NDArray[np.float32]] = []
+        for number, (shard, block) in enumerate(places):
+            timed, made, record = self._part(maker, writer, number, shard, block)
+            parts.append(timed)
+            records.append(record)
+            if sum(map(len, logits)) < self._rows:
+                logits.append(made.logits.reshape(-1, made.logits.shape[-1]))
+            self.advance(timed.samples * timed.views)
+            if len(parts) >= _LEAST_PARTS and sum(part.read + part.work for part in parts) >= SECONDS:
+                break
+        kept = [item.size for record in records for name, item in record.objects.items() if "/canaries/" in name]
+        its_own = [writer.ledger.place.size(writer.ledger.name(record.task)) or 0 for record in records]
+        names = [name for name in CODECS if name != "topk:100" or len(self.data.classes) > 100]
+        rows = np.concatenate(logits)[: self._rows]
+        return Probe(
+            codec=self.config.cache.codec,
+            parts=tuple(parts),
+            startup=startup,
+            tried={name: self._tried(name, rows) for name in dict.fromkeys((*names, self.config.cache.codec))},
+            metadata=sum(item.size for item in layout.objects.values()),
+            record=float(np.mean(its_own)),
+            canary=float(np.mean(kept)) if kept else 0.0,
+        )
+
+    @property
+    def _rows(self) -> int:
+        """Rows to try codecs on: a few thousand, and some whole chunks, whose headers count."""
+        return max(_ROWS, 2 * self.cache.layout.chunk_slots(len(self.data.classes)))
+
+    def _warmed(self) -> tuple[BlockMaker, float, float]:
+        """The maker, seconds that it took to be ready, and about how many views it makes a second."""
+        loaded_teacher.cache_clear()
+        block_maker.cache_clear()
+        index, every = self.data.index(0), self.cache.seeds(0)
+        images = self.data.images(0, index)
+        started = time.perf_counter()
+        maker = block_maker(self.config, self.section, self.data.classes, self.cache.layout.slots)
+        views = range(min(maker.renderer.views, self.views))
+        self._warm(maker, index.first(2), images, every, views)
+        startup = time.perf_counter() - started
+        count = min(_WARM_SAMPLES, len(index))
+        started = time.perf_counter()
+        self._warm(maker, index.first(count), images, every, views)
+        return maker, startup, count * len(views) / (time.perf_counter() - started)
+
+    def _warm(
+        self,
+        maker: BlockMaker,
+        index: ShardIndex,
+        images: list[npt.NDArray[np.uint8]],
+        seeds: npt.NDArray[np.uint64],
+        views: range,
+    ) -> None:
+        count = len(index)
+        writer = self._writer(f"warm-{count}", self.config.cache.codec, (count,), 0, len(views))
+        writer.lay_out()
+        self._written(writer, maker.make(index, images[:count], seeds[:count], views), 0, {})
+
+    def _spread(self) -> list[tuple[int, int]]:
+        """Data shards and blocks to take parts of: a few data shards from all over, since each is read whole."""
+        shards, blocks = len(self.data.sizes), max(1, self.config.views.count // self.views)
+        few = np.unique(np.linspace(0, shards - 1, min(MOST_SHARDS, shards)).astype(int)).tolist()
+        return [(shard, block) for block in range(blocks) for shard in few][:_MOST_PARTS]
+
+    def _part(
+        self, maker: BlockMaker, writer: TeacherWriter, number: int, shard: int, block: int
+    ) -> tuple[Timed, Block, Record]:
+        """A block of the scratch cache: a real block's views of the first samples of its data shard."""
+        count = writer.layout.sizes[number]
+        started = time.perf_counter()
+        # What every task opens anew.
+        data = Dataset(self.config.data_place)
+        cache = open_cache(self.config, data, writing=True)
+        index = data.index(shard)
+        images, seeds = data.images(shard, index), cache.seeds(shard)
+        read = time.perf_counter()
+        keep = writer.canaries_of(number, 0)
+        views = range(block * self.views, (block + 1) * self.views)
+        made = maker.make(index.first(count), images[:count], seeds[:count], views, [(v, s) for _, v, s in keep])
+        record = self._written(writer, made, number, {n: made.kept[view, slot] for n, view, slot in keep})
+        return Timed(count, self.views, read - started, time.perf_counter() - read), made, record
+
+    def _tried(self, name: str, rows: npt.NDArray[np.float32]) -> Tried:
+        """A codec on some rows, cut into chunks like those of a real block, whose headers and means it shares."""
+        slots = min(len(rows), self.cache.layout.slots)
+        views = len(rows) // slots
+        logits = rows[: views * slots].reshape(views, slots, -1)
+        made = Block(logits, np.zeros((views, slots), np.uint16), {}, 0.0, 0.0)
+        writer = self._writer(f"codec-{name.replace(':', '-')}", name, (slots,), 0, views)
+        writer.lay_out()
+        started = time.perf_counter()
+        record = self._written(writer, made, 0, {})
+        return Tried(record.facts[FACTS], views * slots / (time.perf_counter() - started))
+
+    def _written(
+        self, writer: TeacherWriter, made: Block, number: int, canaries: Mapping[int, npt.NDArray[np.uint8]]
+    ) -> Record:
+        facts = {"views": made.logits.shape[0] * made.logits.shape[1], "seconds": 0.001}
+        facts |= {"entropy": round(made.entropy, 6), "top1": round(made.top1, 6)}
+        return writer.write_block(number, 0, made.logits, made.digests, canaries, facts)
+
+    def _writer(
+        self, folder: str, codec: str, sizes: Sequence[int], canaries: int, views: int | None = None
+    ) -> TeacherWriter:
+        """A writer of a scratch cache whose data shards are the parts, with one block each."""
+        views = views or self.views
+        teacher = loaded_teacher(self.section, self.data.classes)
+        model = self.model if codec == "transform" else None
+        layout = Layout(tuple(sizes), views)
+        info = TeacherInfo(
+            teacher.fingerprint,
+            len(self.data.classes),
+            self.section.size,
+            codec,
+            tuple(0 for _ in range(canaries)),
+            pilot.transform_of(self.config, model) if model is not None else {},
+        )
+        ledger = Ledger(self.place.at(folder))
+        temperatures = self.config.cache.temperatures
+        return TeacherWriter(ledger, layout, self.section.name, info, self.cache.info.views, views, model, temperatures)
+
+
+@contextmanager
+def _scratch(place: Place) -> Iterator[Place]:
+    """A place beside the cache's objects, so that writing takes as long as theirs; empty before and gone after."""
+    name = f"{TEMPORARY}estimate"
+    _clear(place.at(name))
+    try:
+        yield place.at(name)
+    finally:
+        _clear(place.at(name))
+
+
+def _clear(place: Place) -> None:
+    folder = place.local()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        for name in list(place.list()):
+            place.delete(name)
