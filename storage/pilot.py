@@ -54,8 +54,9 @@ def write_pilot(
         facts: figures for the record.
     """
     folder = f"{teacher_folder(teacher)}/{PILOT}"
-    store = RecordingStore(ledger.place, creates=folder)
-    group = zarr.create_group(store, path=folder, zarr_format=3)
+    # A store of its own: Zarr would write metadata of the teacher's group too, which is the layout's to write.
+    store = RecordingStore(ledger.place.at(folder), creates="")
+    group = zarr.create_group(store, zarr_format=3)
     data = np.frombuffer(model.to_bytes(), np.uint8)
     rows, classes = pilot.logits.shape
     many = max(1, min(rows, CHUNK_LIMIT // (4 * classes)))
@@ -75,7 +76,8 @@ def write_pilot(
             config={"write_empty_chunks": True},
         )
         array[:] = values
-    record = Record(pilot_task(teacher), fingerprint, store.written, facts)
+    written = {f"{folder}/{name}": item for name, item in store.written.items()}
+    record = Record(pilot_task(teacher), fingerprint, written, facts)
     ledger.put(record)
     return record
 
