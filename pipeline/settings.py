@@ -164,9 +164,9 @@ class CacheSection(Section):
     @classmethod
     def _temperatures(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         for place, temperature in enumerate(value):
-            if not 0.01 <= temperature <= 1000.0:
+            if not 0.1 <= temperature <= 100.0:
                 raise ValueError(
-                    f"cache.temperatures[{place}] is {temperature}; softmax temperatures lie in [0.01, 1000]"
+                    f"cache.temperatures[{place}] is {temperature}; softmax temperatures lie in [0.1, 100]"
                 )
         # Their order means nothing: two configs that name the same ones ask for the same.
         return tuple(sorted(set(value)))

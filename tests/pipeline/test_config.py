@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.pipeline.config import load_config, parse_config
+from stillroom.pipeline.settings import CacheSection
 from stillroom.storage.errors import ConfigError
 
 WHOLE = """
@@ -198,6 +199,13 @@ def test_a_missing_key_is_named(data, key):
         ({"student": {"target": "labels", "learning_rate": float("nan")}}, ["student.0.learning_rate is nan"]),
         ({"teacher": {**TEACHER, "precision": "float64"}}, ["teacher.0.precision is 'float64'", "bfloat16"]),
         ({"teacher": "r18"}, ["teacher"]),
+        ({"cache": {"codec": "topk:0"}}, ["cache.codec is 'topk:0'", "1 or more"]),
+        ({"cache": {"codec": "sqrtp:x"}}, ["cache.codec is 'sqrtp:x'", "a number after the colon"]),
+        ({"cache": {"temperatures": [1, -2]}}, ["cache.temperatures[1] is -2.0", "[0.1, 100]"]),
+        ({"cache": {"temperatures": []}}, ["cache.temperatures", "at least 1"]),
+        ({"cache": {"max_kl": 0}}, ["cache.max_kl", "greater than 0"]),
+        ({"cache": {"max_kl": float("inf")}}, ["cache.max_kl is inf", "0.02 is a good start"]),
+        ({"cache": {"pilot_samples": 1}}, ["cache.pilot_samples", "2"]),
         ({"cache": {"codec": "flaot16"}}, ["cache.codec is 'flaot16'", "float16", "float32"]),
     ],
 )
@@ -295,3 +303,12 @@ def test_a_wrong_setting_is_named(tmp_path, override, part):
 def test_a_setting_below_what_is_no_table_is_named(tmp_path, override):
     with pytest.raises(ConfigError, match="run"):
         load_config(written(tmp_path, 'run = "x"\n[data]\ntrain = "y"\n'), [override])
+
+
+@pytest.mark.parametrize("codec", ["float16", "float32", "int8", "topk", "topk:100", "sqrtp", "sqrtp:0.1", "transform"])
+def test_every_codec_can_be_chosen(codec):
+    assert CacheSection(codec=codec).codec == codec
+
+
+def test_the_order_of_temperatures_means_nothing():
+    assert CacheSection(temperatures=(5, 1, 5)) == CacheSection(temperatures=(1.0, 5.0))
