@@ -2,10 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..storage.urls import danger
 from .recipe import Recipe
 
+
+def _safe(url: str) -> str:
+    # What may be a list of tars, "a.tar::b.tar", is looked at tar by tar where it is read.
+    if reason := next(filter(None, map(danger, url.split("::"))), ""):
+        raise ValueError(f"{url!r} {reason}, which is never done; give a path or a plain URL")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_safe)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -24,14 +34,14 @@ class Run(Section):
     """Where a run lives."""
 
     name: Name = "run"
-    dir: str = Field(description="folder or URL into which everything else defaults")
+    dir: Url = Field(description="folder or URL into which everything else defaults")
 
 
 class Data(Section):
     """The images."""
 
-    train: str = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
-    eval: str | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
+    train: Url = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
+    eval: Url | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
     holdout: float = Field(
         0.0, ge=0.0, lt=1.0, description="without `eval`: share of a training folder that is kept for evaluation"
     )
@@ -44,8 +54,8 @@ class Data(Section):
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in label order; for tars, and for eval with them"
     )
-    dir: str | None = Field(None, description="ingested training data; default <run.dir>/data")
-    eval_dir: str | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
+    dir: Url | None = Field(None, description="ingested training data; default <run.dir>/data")
+    eval_dir: Url | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
 
     @model_validator(mode="after")
     def _one_evaluation_set(self) -> Self:
@@ -119,7 +129,7 @@ class Teacher(Section):
 
     name: Name
     model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
-    weights: str = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
+    weights: Url = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"
@@ -132,7 +142,7 @@ class CacheSection(Section):
 
     codec: str = "float16"
     canaries: int = Field(16, ge=0, description="views that are kept whole")
-    dir: str | None = Field(None, description="default <run.dir>/cache")
+    dir: Url | None = Field(None, description="default <run.dir>/cache")
 
     @field_validator("codec")
     @classmethod
@@ -187,7 +197,7 @@ class Student(Section):
     )
     eval_epochs: int = Field(1, ge=1, description="epochs between evaluations")
     checkpoint_minutes: float = Field(10.0, ge=0.0, description="between checkpoints; 0 for one after each step")
-    dir: str | None = Field(None, description="default <run.dir>/students/<name>")
+    dir: Url | None = Field(None, description="default <run.dir>/students/<name>")
 
 
 def _ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
 from ..storage.errors import DataError
 from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
-from ..storage.urls import open_parent
+from ..storage.urls import danger, open_parent
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _held_out(samples: Sequence[FolderSample], share: float, part: str) -> list[
 
 
 def _is_tar(url: str) -> bool:
-    return url.startswith("pipe:") or url.rstrip("}").endswith((".tar", ".tgz", ".tar.gz"))
+    return bool(danger(url)) or url.rstrip("}").endswith((".tar", ".tgz", ".tar.gz"))
 
 
 def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSource:

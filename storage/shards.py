@@ -4,6 +4,7 @@ Knows member names, sizes and offsets; nothing of what an image is.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,11 +16,14 @@ from webdataset.tariterators import base_plus_ext
 
 from .errors import DataError
 from .tarheaders import FOLDER, Entry, entries
+from .urls import danger
 
 _ESCAPED = re.compile(r"[%.]")
 _PASSED_OVER = re.compile(r"__[^/]*__($|/)")
 """What WebDataset takes for notes about the tar itself."""
 _LONGEST_NAME = 4096
+_BRACES = re.compile(r"\{[^{}]*\}")
+_MOST_TARS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,27 @@ def expand(pattern: str) -> list[str]:
     """The tars that a pattern with WebDataset's braces names, in order.
 
     Raises:
-        DataError: the pattern is a command (`pipe:`), which is never run.
+        DataError: the pattern is a command (`pipe:`), which is never run; its braces do not match, or stand for
+            too many tars.
     """
-    if pattern.startswith("pipe:"):
-        raise DataError(f"{pattern!r} would run a command; give the path or URL of a tar")
-    return list(expand_urls(pattern))
+    _refuse_danger(pattern, pattern.split("::"))
+    count = math.prod(_alternatives(braces) for braces in _BRACES.findall(pattern))
+    if count > _MOST_TARS:
+        raise DataError(f"{pattern!r} stands for {count:.3g} tars; at most {_MOST_TARS} are taken")
+    try:
+        urls = list(expand_urls(pattern))
+    except ValueError as error:
+        raise DataError(f"{pattern!r} is no pattern of tars: {error}") from error
+    _refuse_danger(pattern, urls)  # braces and variables may spell it
+    return urls
+
+
+def _alternatives(braces: str) -> int:
+    ends = re.fullmatch(r"\{(\d+)\.\.(\d+)(\.\.\d+)?\}", braces)
+    return abs(int(ends[2]) - int(ends[1])) + 1 if ends else braces.count(",") + 1
+
+
+def _refuse_danger(pattern: str, urls: Iterable[str]) -> None:
+    for url in urls:
+        if reason := danger(url):
+            raise DataError(f"{pattern!r} {reason}, which is never done; give the path or URL of a tar")
