@@ -22,6 +22,8 @@ FORMATS = ("jpeg", "png", "webp")
 _BATCH_BYTES = 400_000_000
 _PIXEL_BYTES = 8
 """Memory that decoding may take for each of the pixels that are allowed: enough for eight bits a channel."""
+_LONGEST_SIDE = 65_535
+"""What a JPEG can have; decoders of PNG, which can have more, take memory for each line beside the pixels."""
 _NO_MEMORY = re.compile(r"bad_alloc|[Ii]nsufficient memory|[Oo]ut of memory")
 """What decoders say of it that catch it themselves."""
 
@@ -62,6 +64,8 @@ def _read_header(image: npt.NDArray[np.uint8], max_pixels: int) -> tuple[Rejecte
         return Rejected("not an image that can be read"), 0
     if codec not in FORMATS:
         return Rejected(f"format {codec}; only {', '.join(FORMATS)} are taken"), 0
+    if max(height, width) > _LONGEST_SIDE:
+        return Rejected(f"its header claims {width} × {height} pixels; a side has at most {_LONGEST_SIDE}"), 0
     pixels = height * width
     if not (height > 0 and width > 0 and pixels <= max_pixels):
         return Rejected(f"its header claims {width} × {height} pixels; data.max_pixels is {max_pixels}"), 0

@@ -12,8 +12,9 @@ from ..storage.index import ShardIndex
 from .losses import entropy, hits
 from .mix import to_images
 from .recipe import Recipe, draw_partners, draw_views
-from .render import Renderer, Request, digests
-from .teach import LoadedTeacher
+from .render import Renderer, digests
+from .request import Request, sample_names
+from .teach import LoadedTeacher, first_not_finite
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class BlockMaker:
                     if number == first + place:
                         kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
                 partner, share = draw_partners(self.recipe, seeds, view)
-                answers = self._classify(pixels[place], partner, share)
+                answers = self._classify(pixels[place], partner, share, index, view)
                 self._refuse_infinite(answers, index, view)
                 larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
                 correct += int(hits(answers, labels[larger], 1).sum())
@@ -107,9 +108,10 @@ class BlockMaker:
     ) -> torch.Tensor:
         """uint8 [view, slot, size, size, 3]: the whole data shard, so that both halves of every pair are there."""
         drawn = [draw_views(self.recipe, seeds, view, index.height, index.width) for view in views]
+        request = Request(images, drawn, sample_names(index.key, "the training data"))
         rendered: torch.Tensor | None = None
         start = 0
-        for (pixels,) in self.renderer.stream(Request(images, drawn).cut(index.pixels, self.batch)):
+        for (pixels,) in self.renderer.stream(request.cut(index.pixels, self.batch)):
             if rendered is None:
                 rendered = pixels.new_empty((len(views), len(index), *pixels.shape[2:]))
             stop = start + pixels.shape[1]
@@ -119,19 +121,27 @@ class BlockMaker:
         return rendered
 
     def _classify(
-        self, pixels: torch.Tensor, partner: npt.NDArray[np.int32], share: npt.NDArray[np.float32]
+        self,
+        pixels: torch.Tensor,
+        partner: npt.NDArray[np.int32],
+        share: npt.NDArray[np.float32],
+        index: ShardIndex,
+        view: int,
     ) -> torch.Tensor:
         answers = []
         for start in range(0, len(pixels), self.teacher.batch_size):
             own = np.arange(start, min(start + self.teacher.batch_size, len(pixels)))
             other = partner[own].astype(np.int64) if self.recipe.mixup else None
-            answers.append(self.teacher(to_images(pixels, own, other, share[own])))
+            try:
+                answers.append(self.teacher(to_images(pixels, own, other, share[own])))
+            except ModelError as error:
+                where = f"view {view} of sample {index.key[start]!r} (slot {start}) and those after it"
+                raise ModelError(f"{error}, for {where}; nothing was written") from error
         return torch.cat(answers)
 
     def _refuse_infinite(self, answers: torch.Tensor, index: ShardIndex, view: int) -> None:
-        wrong = (~torch.isfinite(answers).all(dim=1)).nonzero()
-        if len(wrong):
-            slot = int(wrong[0])
+        slot = first_not_finite(answers)
+        if slot is not None:
             raise ModelError(
                 f"teacher {self.teacher.name!r} gave a logit that is not finite for view {view} of sample "
                 f"{index.key[slot]!r} (slot {slot}); nothing was written. Check its weights, or use float32"

@@ -25,7 +25,7 @@ SECONDS = 10
 """Of computing that an image, or a batch, may take to be decoded."""
 WALL_SECONDS = 60
 """The same by the clock, on a machine that does other work too, or where a decoder waits for ever."""
-MEMORY = 1_300_000_000
+MEMORY = 1_600_000_000
 """Bytes that decoding may take, beyond what the process holds when it starts."""
 _TOGETHER = 64 * 2**20
 """Encoded bytes that are sent at a time."""
@@ -40,6 +40,11 @@ class Quarantine:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, where there is one."""
+        return None if self._process is None else self._process.pid
 
     def examine(self, images: Sequence[Image], max_pixels: int) -> list[Verdict]:
         """Judge images, each uint8 [bytes]; see `accept.examine`."""

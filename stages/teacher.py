@@ -20,9 +20,10 @@ from ..pipeline.philox import philox4x32, split
 from ..pipeline.render import Renderer
 from ..pipeline.seeds import CANARIES
 from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher, load_teacher
+from ..pipeline.teach import LoadedTeacher, first_not_finite, load_teacher
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.errors import ModelError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import (
     Layout,
@@ -172,6 +173,12 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         threads=threads_of(config),
     )
     logits = views.logits(teacher)
+    wrong = first_not_finite(logits)
+    if wrong is not None:
+        raise ModelError(
+            f"teacher {teacher.name!r} gave a logit that is not finite for sample {views.key(wrong)!r} of the "
+            "evaluation data; nothing was written. Check its weights, or use float32"
+        )
     accuracy = views.accuracy(logits)
     facts = {
         "samples": data.samples,

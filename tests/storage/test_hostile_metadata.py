@@ -140,7 +140,11 @@ EVIL = [{"name": "numcodecs.evil", "configuration": {"id": "pickle"}}]
         (LOGITS, put(*INSIDE, "index_codecs", EVIL), "codecs.index_codecs is"),
         (LOGITS, put(*INSIDE, "chunk_shape", [1, 1, GIANT, CLASSES]), "codecs.chunk_shape is"),
         (LOGITS, put(*INSIDE, "chunk_shape", [1, 1, 2, CLASSES]), "codecs.chunk_shape is"),
-        (LOGITS, put(*INSIDE, "codecs", [{"name": "bytes"}, {"name": "blosc", "configuration": 3}]), "cannot be opened"),
+        (
+            LOGITS,
+            put(*INSIDE, "codecs", [{"name": "bytes"}, {"name": "blosc", "configuration": 3}]),
+            "cannot be opened",
+        ),
         (DIGESTS, put("shape", [2, VIEWS, GIANT]), "shape is"),
         (DIGESTS, put("data_type", "uint8"), "data_type is uint8"),
         (DIGESTS, put("codecs", [{"name": "vlen-utf8"}]), "codecs is ['vlen-utf8']"),
