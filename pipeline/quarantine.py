@@ -35,9 +35,15 @@ Image = npt.NDArray[np.uint8]
 
 
 class Quarantine:
-    """A process that judges images, and the next one where it dies of one. For one thread at a time."""
+    """A process that judges images, and the next one where it dies of one. For one thread at a time.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: of computing that an image, or a batch, may take.
+        memory: bytes that decoding may take, beyond what the process holds when it starts.
+    """
+
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+        self.seconds, self.memory = seconds, memory
         self._process: subprocess.Popen[bytes] | None = None
         self._asked = 0
 
@@ -51,7 +57,12 @@ class Quarantine:
         verdicts: list[Verdict] = []
         for batch in _batches(images):
             answer = self._ask(batch, max_pixels)
-            verdicts += [self._alone(image, max_pixels) for image in batch] if isinstance(answer, str) else answer
+            if isinstance(answer, str):
+                # One of them; what was judged before it does not weigh on it.
+                alone = len(batch) == 1 and self._asked == 1
+                verdicts += [Rejected(answer)] if alone else [self._alone(image, max_pixels) for image in batch]
+            else:
+                verdicts += answer
         return verdicts
 
     def close(self) -> None:
@@ -63,7 +74,7 @@ class Quarantine:
             _close_pipes(process)
 
     def _alone(self, image: Image, max_pixels: int) -> Verdict:
-        """The verdict on an image that may be the one. What was judged before it does not weigh on it."""
+        """The verdict on an image that may be the one, by a fresh process if need be."""
         answer = self._ask([image], max_pixels)
         if isinstance(answer, str) and self._asked > 1:
             answer = self._ask([image], max_pixels)
@@ -72,7 +83,7 @@ class Quarantine:
     def _ask(self, images: Sequence[Image], max_pixels: int) -> list[Verdict] | str:
         """Verdicts; or why there are none, and then the process has ended."""
         if self._process is None:
-            self._process, self._asked = _start(), 0
+            self._process, self._asked = _start(self.seconds, self.memory), 0
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -90,7 +101,15 @@ class Quarantine:
             return [Rejected(item) if isinstance(item, str) else Accepted(*item) for item in answer]
         status = process.wait()
         self.close()
-        return str(answer) if answer is not None else _cause(status)
+        return str(answer) if answer is not None else self._cause(status)
+
+    def _cause(self, status: int) -> str:
+        """Why the process ended, as a reason to reject the image that it was at."""
+        if -status in _TIMEOUTS:
+            return f"takes more than {self.seconds} s to decode"
+        if status < 0:
+            return f"crashes the decoder ({signal.Signals(-status).name})"
+        return f"ends the decoder (exit status {status})"
 
 
 def examine_apart(images: Sequence[Image], max_pixels: int) -> list[Verdict]:
@@ -113,7 +132,7 @@ _quarantine: Quarantine | None = None
 """One for each process that ingests: it takes seconds to start."""
 
 
-def _start() -> "subprocess.Popen[bytes]":
+def _start(seconds: float, memory: int) -> "subprocess.Popen[bytes]":
     """A process that has said that it is ready.
 
     Raises:
@@ -125,8 +144,8 @@ def _start() -> "subprocess.Popen[bytes]":
         "CUDA_VISIBLE_DEVICES": "",  # it decodes on the CPU, and a driver takes memory and time
     }
     # A session of its own: Ctrl-C is for the command, which decides what becomes of its work.
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "stillroom.pipeline.examiner"],
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-P", "-m", "stillroom.pipeline.examiner", str(seconds), str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -136,9 +155,7 @@ def _start() -> "subprocess.Popen[bytes]":
     if process.stdout.readline() != b"ready\n":
         status = process.wait()
         _close_pipes(process)
-        raise StillroomError(
-            f"the process that examines images did not start ({_cause(status)}); see what it said above"
-        )
+        raise StillroomError(f"the process that examines images ended with status {status}; see what it said above")
     return process
 
 
@@ -149,15 +166,6 @@ def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
             pipe.close()
         except BrokenPipeError:
             continue  # what was left to be sent has no reader
-
-
-def _cause(status: int) -> str:
-    """Why the process ended, as a reason to reject the image that it was at."""
-    if -status in _TIMEOUTS:
-        return f"takes more than {SECONDS} s to decode"
-    if status < 0:
-        return f"crashes the decoder, or takes more than {MEMORY / 1e9:.1f} GB ({signal.Signals(-status).name})"
-    return f"ends the decoder (exit status {status})"
 
 
 def _batches(images: Sequence[Image]) -> Iterator[list[Image]]:
