@@ -9,13 +9,20 @@ from .recipe import Recipe
 
 
 def _safe(url: str) -> str:
-    # What may be a list of tars, "a.tar::b.tar", is looked at tar by tar where it is read.
-    if reason := next(filter(None, map(danger, url.split("::"))), ""):
+    if reason := danger(url):
         raise ValueError(f"{url!r} {reason}, which is never done; give a path or a plain URL")
     return url
 
 
+def _all_safe(urls: str) -> str:
+    """The same for what may be a list of tars, "a.tar::b.tar"."""
+    for reason in filter(None, map(danger, urls.split("::"))):
+        raise ValueError(f"{urls!r} {reason}, which is never done; give a path or a plain URL")
+    return urls
+
+
 Url = Annotated[str, AfterValidator(_safe)]
+Source = Annotated[str, AfterValidator(_all_safe)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -40,8 +47,8 @@ class Run(Section):
 class Data(Section):
     """The images."""
 
-    train: Url = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
-    eval: Url | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
+    train: Source = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
+    eval: Source | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
     holdout: float = Field(
         0.0, ge=0.0, lt=1.0, description="without `eval`: share of a training folder that is kept for evaluation"
     )

@@ -142,7 +142,7 @@ def expand(pattern: str) -> list[str]:
         raise DataError(f"{pattern!r} stands for {count:.3g} tars; at most {_MOST_TARS} are taken")
     try:
         urls = list(expand_urls(pattern))
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:  # braces that do not match; a variable that is not set
         raise DataError(f"{pattern!r} is no pattern of tars: {error}") from error
     _refuse_danger(pattern, urls)  # braces and variables may spell it
     return urls
