@@ -32,7 +32,8 @@ from torchvision.transforms.v2 import functional
 from stillroom.pipeline.config import Config, parse_config
 from stillroom.pipeline.models import build_model
 from stillroom.pipeline.recipe import Recipe, Views, draw_views
-from stillroom.pipeline.render import Renderer, Request
+from stillroom.pipeline.render import Renderer
+from stillroom.pipeline.request import Request
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages.executors import InProcess, execute
 from stillroom.stages.progress import NoProgress

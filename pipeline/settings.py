@@ -183,7 +183,7 @@ class Student(Section):
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0.0)
-    weights: str | None = Field(None, description="local weights to start from; a head of other classes is made anew")
+    weights: Url | None = Field(None, description="local weights to start from; a head of other classes is made anew")
     label_weight: Share = Field(0.0, description="share of cross entropy against the labels in the loss")
     ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of the averaged weights that are evaluated; 0 for none")
     optimizer: Literal["adamw", "sgd", "lamb", "shampoo"] = "adamw"

@@ -34,8 +34,8 @@ from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
 from ..storage.urls import open_parent
-from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .places import parts, place_of
+from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source, TarSource, open_source
 from .stage import Advance, Home, Stage, Task
 

@@ -209,11 +209,10 @@ def seeded(make_run):
 class Answers(torch.nn.Module):
     """A model that answers with whatever it is told to make of its images."""
 
-    pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # those of the model that it replaces
-
     def __init__(self, answer):
         super().__init__()
         self.answer = answer
+        self.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # those of the model it stands for
         self.bias = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, x):

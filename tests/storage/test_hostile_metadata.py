@@ -25,7 +25,8 @@ def whole(tmp_path_factory):
     place = open_place(str(root))
     create_cache(place, CacheInfo({}, 1, {"a": 1}, SIZES, 2), [np.arange(n, dtype=np.uint64) for n in SIZES])
     cache = Cache(place)
-    writer = TeacherWriter(cache.ledger, cache.layout, "t", TeacherInfo({}, CLASSES, 8, "float16", (0, 1)), VIEWS)
+    info = TeacherInfo({}, CLASSES, 8, "float16", (0, 1))
+    writer = TeacherWriter(cache.ledger, cache.layout, "t", info, cache.info.views, VIEWS)
     writer.lay_out()
     for shard, rows in enumerate(SIZES):
         for block in range(2):
