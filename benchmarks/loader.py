@@ -32,8 +32,9 @@ from torchvision.transforms.v2 import functional
 from stillroom.pipeline.config import Config, parse_config
 from stillroom.pipeline.models import build_model
 from stillroom.pipeline.recipe import Recipe, Views, draw_views
-from stillroom.pipeline.render import Renderer, Request
+from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.replay import ReplayLoader
+from stillroom.pipeline.request import Request
 from stillroom.stages.executors import InProcess, execute
 from stillroom.stages.progress import NoProgress
 from stillroom.stages.registry import stage_named

@@ -8,7 +8,6 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +15,17 @@ import nvidia.dali.experimental.dynamic as dali
 import nvidia.dali.types as types
 from nvidia import nvimgcodec
 
+from .container import outline
+from .verdict import Accepted, Rejected, Verdict
+
 FORMATS = ("jpeg", "png", "webp")
-_BATCH_PIXELS = 64_000_000
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """An image that decodes: size in pixels of the upright image."""
-
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An image that cannot be used, and why."""
-
-    reason: str
-
-
-Verdict = Accepted | Rejected
+_BATCH_BYTES = 400_000_000
+_PIXEL_BYTES = 8
+"""Memory that decoding may take for each of the pixels that are allowed: enough for eight bits a channel."""
+_LONGEST_SIDE = 65_535
+"""What a JPEG can have; decoders of PNG, which can have more, take memory for each line beside the pixels."""
+_NO_MEMORY = re.compile(r"bad_alloc|[Ii]nsufficient memory|[Oo]ut of memory")
+"""What decoders say of it that catch it themselves."""
 
 
 def examine(images: Sequence[npt.NDArray[np.uint8]], max_pixels: int) -> list[Verdict]:
@@ -43,45 +33,61 @@ def examine(images: Sequence[npt.NDArray[np.uint8]], max_pixels: int) -> list[Ve
 
     Args:
         images: encoded, of any format.
-        max_pixels: an image whose header claims more is not decoded.
+        max_pixels: an image whose header claims more, or that takes as much memory, is not decoded.
+
+    Raises:
+        MemoryError: decoding one took more memory than this process may have.
     """
     with _captured_stderr():
         headers = [_read_header(image, max_pixels) for image in images]
     verdicts: list[Verdict | None] = [verdict for verdict, _ in headers]
-    pixels = [claimed for _, claimed in headers]
+    needed = [claimed for _, claimed in headers]
     good = [place for place, verdict in enumerate(verdicts) if verdict is None]
-    for places in _batches(good, pixels):
+    for places in _batches(good, needed):
         for place, verdict in zip(places, _decode([images[place] for place in places]), strict=True):
             verdicts[place] = verdict
     return [verdict for verdict in verdicts if verdict is not None]
 
 
 def _read_header(image: npt.NDArray[np.uint8], max_pixels: int) -> tuple[Rejected | None, int]:
-    """A reason to reject an image undecoded, and how many pixels it claims."""
+    """A reason to reject an image undecoded, and how many bytes of memory decoding it takes."""
     if not len(image):
         return Rejected("the file is empty"), 0
+    data = image.tobytes()
+    outlined = outline(data)
+    if outlined.fault:
+        return Rejected(outlined.fault), 0
     try:
-        header = nvimgcodec.CodeStream(image.tobytes())
+        header = nvimgcodec.CodeStream(data)
         codec, height, width = header.codec_name, int(header.height), int(header.width)
     except RuntimeError:
         return Rejected("not an image that can be read"), 0
     if codec not in FORMATS:
         return Rejected(f"format {codec}; only {', '.join(FORMATS)} are taken"), 0
-    if not 0 < height * width <= max_pixels:
+    if max(height, width) > _LONGEST_SIDE:
+        return Rejected(f"its header claims {width} × {height} pixels; a side has at most {_LONGEST_SIDE}"), 0
+    pixels = height * width
+    if not (height > 0 and width > 0 and pixels <= max_pixels):
         return Rejected(f"its header claims {width} × {height} pixels; data.max_pixels is {max_pixels}"), 0
-    return None, height * width
+    needed = pixels * outlined.pixel_bytes
+    if needed > max_pixels * _PIXEL_BYTES:
+        return Rejected(
+            f"its {width} × {height} pixels take {outlined.pixel_bytes} bytes each to decode; data.max_pixels "
+            f"({max_pixels}) allows {max_pixels * _PIXEL_BYTES // outlined.pixel_bytes} of these"
+        ), 0
+    return None, needed
 
 
-def _batches(places: list[int], pixels: list[int]) -> Iterator[list[int]]:
-    """Places in runs whose decoded images fit into memory together."""
+def _batches(places: list[int], needed: list[int]) -> Iterator[list[int]]:
+    """Places in runs whose images can be decoded together in memory."""
     batch: list[int] = []
     total = 0
     for place in places:
-        if batch and total + pixels[place] > _BATCH_PIXELS:
+        if batch and total + needed[place] > _BATCH_BYTES:
             yield batch
             batch, total = [], 0
         batch.append(place)
-        total += pixels[place]
+        total += needed[place]
     if batch:
         yield batch
 
@@ -91,7 +97,7 @@ def _decode(images: list[npt.NDArray[np.uint8]]) -> list[Verdict]:
     try:
         with _captured_stderr():
             return [Accepted(int(height), int(width)) for height, width, _ in _shapes(images)]
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         return [_decode_one(image) for image in images]
 
 
@@ -101,7 +107,10 @@ def _decode_one(image: npt.NDArray[np.uint8]) -> Verdict:
             ((height, width, _),) = _shapes([image])
             return Accepted(int(height), int(width))
     except RuntimeError as error:
-        return Rejected(f"does not decode: {_reason(said) or error.__cause__ or error}")
+        reason = f"{_reason(said) or error.__cause__ or error}"
+        if _NO_MEMORY.search(reason):
+            raise MemoryError(reason) from error
+        return Rejected(f"does not decode: {reason}")
 
 
 def _shapes(images: list[npt.NDArray[np.uint8]]) -> list[tuple[int, ...]]:

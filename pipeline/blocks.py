@@ -12,8 +12,9 @@ from ..storage.index import ShardIndex
 from .losses import entropy, hits
 from .mix import to_images
 from .recipe import Recipe, draw_partners, draw_views
-from .render import Renderer, Request, digests
-from .teach import LoadedTeacher
+from .render import Renderer, digests
+from .request import Request, sample_names
+from .teach import LoadedTeacher, first_not_finite
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class BlockMaker:
                         kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
                 partner, share = draw_partners(self.recipe, seeds, view)
                 every = np.arange(len(index))
-                answers = self._classify(pixels[place], every, partner.astype(np.int64), share)
+                answers = self._classify(pixels[place], every, partner.astype(np.int64), share, index, view, every)
                 self._refuse_infinite(answers, index, view, every)
                 larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
                 correct += int(hits(answers, labels[larger], 1).sum())
@@ -123,7 +124,7 @@ class BlockMaker:
         rows = np.union1d(slots, partner[slots]).astype(np.int64)
         pixels = self._render(index, images, seeds, [view] * self.renderer.views, rows)[0]
         own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
-        answers = self._classify(pixels, own, other, share[slots])
+        answers = self._classify(pixels, own, other, share[slots], index, view, slots)
         self._refuse_infinite(answers, index, view, slots)
         return answers.numpy()
 
@@ -140,7 +141,8 @@ class BlockMaker:
         drawn = [draw_views(self.recipe, seeds, view, index.height, index.width).take(rows) for view in views]
         rendered: torch.Tensor | None = None
         start = 0
-        request = Request([images[row] for row in rows], drawn)
+        names = sample_names([index.key[row] for row in rows], "the training data")
+        request = Request([images[row] for row in rows], drawn, names)
         for (pixels,) in self.renderer.stream(request.cut(index.pixels[rows], self.batch)):
             if rendered is None:
                 rendered = pixels.new_empty((len(views), len(rows), *pixels.shape[2:]))
@@ -156,21 +158,29 @@ class BlockMaker:
         own: npt.NDArray[np.int64],
         other: npt.NDArray[np.int64],
         share: npt.NDArray[np.float32],
+        index: ShardIndex,
+        view: int,
+        slots: npt.NDArray[np.int64],
     ) -> torch.Tensor:
         """Logits float32 [n, class] of mixed views: `own` and `other` are rows of the pixels, `share` is λ, all [n]."""
         answers = []
         for start in range(0, len(own), self.teacher.batch_size):
             part = slice(start, start + self.teacher.batch_size)
             mixed = to_images(pixels, own[part], other[part] if self.recipe.mixup else None, share[part])
-            answers.append(self.teacher(mixed))
+            try:
+                answers.append(self.teacher(mixed))
+            except ModelError as error:
+                slot = int(slots[start])
+                where = f"view {view} of sample {index.key[slot]!r} (slot {slot}) and those after it"
+                raise ModelError(f"{error}, for {where}; nothing was written") from error
         return torch.cat(answers)
 
     def _refuse_infinite(
         self, answers: torch.Tensor, index: ShardIndex, view: int, slots: npt.NDArray[np.int64]
     ) -> None:
-        wrong = (~torch.isfinite(answers).all(dim=1)).nonzero()
-        if len(wrong):
-            slot = int(slots[int(wrong[0])])
+        row = first_not_finite(answers)
+        if row is not None:
+            slot = int(slots[row])
             raise ModelError(
                 f"teacher {self.teacher.name!r} gave a logit that is not finite for view {view} of sample "
                 f"{index.key[slot]!r} (slot {slot}); nothing was written. Check its weights, or use float32"

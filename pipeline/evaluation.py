@@ -10,7 +10,8 @@ from ..storage.dataset import Dataset
 from .losses import hits, kl_divergence
 from .mix import to_images
 from .recipe import centre_views
-from .render import Backend, Renderer, Request
+from .render import Backend, Renderer
+from .request import Request, sample_names
 
 _KEEP_BYTES = 512 * 2**20
 
@@ -77,6 +78,14 @@ class EvaluationSet:
             kl=None if teacher is None else float(kl_divergence(teacher, logits).mean().clamp_min(0)),
         )
 
+    def key(self, sample: int) -> str:
+        """Key of a sample."""
+        for shard, size in enumerate(self.data.sizes):
+            if sample < size:
+                return self.data.index(shard).key[sample]
+            sample -= size
+        raise IndexError(sample)
+
     def _bytes(self) -> int:
         return self.data.samples * self.size**2 * 3
 
@@ -84,4 +93,5 @@ class EvaluationSet:
         for shard in range(len(self.data.sizes)):
             index = self.data.index(shard)
             views = centre_views(index.height, index.width, self.crop)
-            yield from Request(self.data.images(shard, index), [views]).cut(index.pixels, self.batch_size)
+            names = sample_names(index.key, "the evaluation data")
+            yield from Request(self.data.images(shard, index), [views], names).cut(index.pixels, self.batch_size)

@@ -6,6 +6,7 @@ Nothing is downloaded, and nothing is unpickled but tensors.
 import hashlib
 import json
 import pickle
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import nn
 
 from ..storage.errors import ModelError
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Triple = tuple[float, float, float]
@@ -67,9 +69,14 @@ def build_model(name: str, classes: int) -> nn.Module:
         classes: outputs.
 
     Raises:
-        ModelError: no such library or model.
+        ModelError: no such library or model; or the name stands for more than a model's architecture.
     """
     library, _, model = name.partition(":")
+    if not _PLAIN_NAME.fullmatch(model):
+        # timm takes "hf-hub:…" and "local-dir:…", which load files from elsewhere.
+        raise ModelError(
+            f"model {name!r} is no plain name; write torchvision:NAME or timm:NAME, and give weights as a file"
+        )
     # Each takes seconds to import, and most commands build no model.
     try:
         if library == "torchvision":
@@ -103,7 +110,7 @@ def read_weights(path: str) -> Weights:
         else:
             state, metadata = torch.load(file, map_location="cpu", weights_only=True), {}
             state = state.get("state_dict", state)
-            if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            if not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
                 raise ValueError("it is no state dict, which holds tensors by name")
     except (
         SafetensorError,
@@ -114,6 +121,7 @@ def read_weights(path: str) -> Weights:
         AttributeError,
         TypeError,
         ValueError,
+        MemoryError,
     ) as error:
         raise ModelError(f"weights {path} cannot be read as tensors alone: {_first(error)}") from error
     except pickle.UnpicklingError as error:
@@ -153,7 +161,10 @@ def load_weights(model: nn.Module, name: str, weights: Weights) -> None:
             raise ModelError(
                 f"weights {weights.path} do not fit {name}: {key} is {theirs} there and {mine} in the model"
             )
-    model.load_state_dict(weights.state)
+    try:
+        model.load_state_dict(weights.state)
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # sparse, quantised or without data
+        raise ModelError(f"weights {weights.path} do not fit {name}: {_first(error)}") from error
 
 
 def start_from(model: nn.Module, name: str, weights: Weights) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .order import Places
 from .recipe import Views
-from .render import Request
+from .request import Request
 from .shardviews import ShardViews
 
 _T = TypeVar("_T", bound=np.generic)
@@ -57,7 +57,11 @@ class Rows:
             self.column(lambda shard: shard.views.flip),
             self.column(_colour) if coloured else None,
         )
-        return Request(images, [views])
+        return Request(images, [views], self._name)
+
+    def _name(self, row: int) -> str:
+        shard = self.shards[self.shard[row]]
+        return f"sample {shard.index.key[self.slot[row]]!r} (data shard {shard.shard}, slot {self.slot[row]})"
 
 
 def plan_rows(places: Places, shards: Mapping[int, ShardViews]) -> Rows:

@@ -6,8 +6,8 @@ random operators are not used. Knows nothing of seeds or labels.
 
 import sys
 import weakref
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
@@ -20,50 +20,13 @@ import xxhash
 from nvidia.dali import Pipeline
 
 from ..storage.errors import DataError, StillroomError
-from .recipe import Views
+from .culprit import culprit
+from .request import Request
 
 Backend = Literal["dali-cpu", "dali-gpu"]
 GRAPH = 1
 """Version of the graph below; any change that may change a pixel raises it."""
-DECODED_PIXELS = 64_000_000
-"""Of the images that are decoded together, at most: 192 MB; a batch of larger ones is rendered in parts."""
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Request:
-    """A batch to render.
-
-    Attributes:
-        images: n encoded images, each uint8 [bytes].
-        views: the parameters of one or more views of all of them.
-    """
-
-    images: Sequence[npt.NDArray[np.uint8]]
-    views: Sequence[Views]
-
-    def cut(self, pixels: npt.NDArray[np.int64], most: int) -> "list[Request]":
-        """The same in parts of at most `most` images whose decoded pixels fit into memory together.
-
-        Args:
-            pixels: int64 [n], of each decoded image.
-            most: images in a part at most.
-        """
-        return [
-            Request(self.images[start:stop], [views.take(np.arange(start, stop)) for views in self.views])
-            for start, stop in _parts(pixels, most)
-        ]
-
-
-def _parts(pixels: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    start, total = 0, 0
-    for place, count in enumerate(pixels.tolist()):
-        if place > start and (place - start == most or total + count > DECODED_PIXELS):
-            yield start, place
-            start, total = place, 0
-        total += count
-    if len(pixels):
-        yield start, len(pixels)
 
 
 def default_backend() -> Backend:
@@ -122,6 +85,7 @@ class Renderer:
         self._batch, self._threads = batch, threads
         self._device = device if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
+        self._fed: deque[Request] = deque(maxlen=_AHEAD + 2)
         # Weak: a stream holds its renderer, and a cycle would be torn down in any order.
         self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
         self._pipeline: Any = None
@@ -151,6 +115,7 @@ class Renderer:
         if self._pipeline is None:
             self._pipeline = self._build()
         self._requests = iter(requests)
+        self._fed.clear()
         try:
             while (outputs := self._run()) is not None:
                 branches = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
@@ -175,7 +140,9 @@ class Renderer:
             return None
         except RuntimeError as error:
             self._pipeline = None  # DALI does not run it again after an error
-            raise DataError(f"DALI could not render a batch: {_cause(error)}") from error
+            what = culprit(list(self._fed), self._alone) if self._batch > 1 else "an image"
+            self._fed.clear()
+            raise DataError(f"DALI could not render {what}: {_cause(error)}") from error
 
     def _build(self) -> Any:
         # With the dynamic executor outputs stay valid for as long as they are referenced, so nothing is copied.
@@ -191,8 +158,22 @@ class Renderer:
         pipeline.build()
         return pipeline
 
+    def _alone(self) -> "Renderer":
+        """The same for one image at a time."""
+        backend: Backend = "dali-cpu" if self._device is None else "dali-gpu"
+        return Renderer(
+            self.sizes,
+            1,
+            views=self.views,
+            colour=self.colour,
+            backend=backend,
+            threads=self._threads,
+            device=self._device or 0,
+        )
+
     def _next(self) -> list[Any]:
         request = next(self._requests)
+        self._fed.append(request)
         assert len(request.views) == self.views
         fed: list[Any] = [list(request.images)]
         for views in request.views:

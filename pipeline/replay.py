@@ -24,7 +24,8 @@ from .order import Order
 from .plan import Rows, plan_rows
 from .prove import Prover
 from .recipe import Recipe
-from .render import Backend, Renderer, Request
+from .render import Backend, Renderer
+from .request import Request
 from .shardviews import ShardViews, load_shard, teacher_logits
 
 

@@ -3,12 +3,29 @@
 from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..storage.codecname import parse_codec
 from ..storage.errors import ConfigError
+from ..storage.urls import danger
 from .recipe import Recipe
 
+
+def _safe(url: str) -> str:
+    if reason := danger(url):
+        raise ValueError(f"{url!r} {reason}, which is never done; give a path or a plain URL")
+    return url
+
+
+def _all_safe(urls: str) -> str:
+    """The same for what may be a list of tars, "a.tar::b.tar"."""
+    for reason in filter(None, map(danger, urls.split("::"))):
+        raise ValueError(f"{urls!r} {reason}, which is never done; give a path or a plain URL")
+    return urls
+
+
+Url = Annotated[str, AfterValidator(_safe)]
+Source = Annotated[str, AfterValidator(_all_safe)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -25,14 +42,14 @@ class Run(Section):
     """Where a run lives."""
 
     name: Name = "run"
-    dir: str = Field(description="folder or URL into which everything else defaults")
+    dir: Url = Field(description="folder or URL into which everything else defaults")
 
 
 class Data(Section):
     """The images."""
 
-    train: str = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
-    eval: str | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
+    train: Source = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
+    eval: Source | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
     holdout: float = Field(
         0.0, ge=0.0, lt=1.0, description="without `eval`: share of a training folder that is kept for evaluation"
     )
@@ -45,8 +62,8 @@ class Data(Section):
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in label order; for tars, and for eval with them"
     )
-    dir: str | None = Field(None, description="ingested training data; default <run.dir>/data")
-    eval_dir: str | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
+    dir: Url | None = Field(None, description="ingested training data; default <run.dir>/data")
+    eval_dir: Url | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
 
     @model_validator(mode="after")
     def _one_evaluation_set(self) -> Self:
@@ -120,7 +137,7 @@ class Teacher(Section):
 
     name: Name
     model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
-    weights: str = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
+    weights: Url = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"
@@ -149,7 +166,7 @@ class CacheSection(Section):
         8, ge=1, description="views of each; more where there are fewer samples. 2,000 views in all make a good fit"
     )
     canaries: int = Field(16, ge=0, description="views that are kept whole")
-    dir: str | None = Field(None, description="default <run.dir>/cache")
+    dir: Url | None = Field(None, description="default <run.dir>/cache")
 
     @field_validator("codec")
     @classmethod
@@ -203,7 +220,7 @@ class Student(Section):
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0.0)
-    weights: str | None = Field(None, description="local weights to start from; a head of other classes is made anew")
+    weights: Url | None = Field(None, description="local weights to start from; a head of other classes is made anew")
     label_weight: Share = Field(0.0, description="share of cross entropy against the labels in the loss")
     ema: float = Field(0.0, ge=0.0, lt=1.0, description="decay of the averaged weights that are evaluated; 0 for none")
     optimizer: Literal["adamw", "sgd", "lamb", "shampoo"] = "adamw"
@@ -224,7 +241,7 @@ class Student(Section):
     )
     eval_epochs: int = Field(1, ge=1, description="epochs between evaluations")
     checkpoint_minutes: float = Field(10.0, ge=0.0, description="between checkpoints; 0 for one after each step")
-    dir: str | None = Field(None, description="default <run.dir>/students/<name>")
+    dir: Url | None = Field(None, description="default <run.dir>/students/<name>")
 
 
 def _ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:

@@ -22,6 +22,7 @@ class LoadedTeacher:
         precision: "float32", or "bfloat16" by autocast.
         batch_size: images in one forward pass at most.
         device: where it runs.
+        classes: how many logits it gives for each image.
         fingerprint: what its logits depend on besides the views.
     """
 
@@ -31,18 +32,40 @@ class LoadedTeacher:
     precision: Precision
     batch_size: int
     device: torch.device
+    classes: int
     fingerprint: dict[str, Any]
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits for float32 [n, 3, size, size] in [0, 1]: float32 [n, class], on the CPU."""
+        """Logits for float32 [n, 3, size, size] in [0, 1]: float32 [n, class], on the CPU.
+
+        Raises:
+            ModelError: the model answers with something else.
+        """
         return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float().cpu()
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits: torch.Tensor = self.model(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
+            logits: Any = self.model(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
+        wanted = [len(images), self.classes]
+        if not (isinstance(logits, torch.Tensor) and logits.is_floating_point() and list(logits.shape) == wanted):
+            raise ModelError(
+                f"teacher {self.name!r} answers with {_kind(logits)}, where floating-point logits {wanted} are needed"
+            )
         return logits
+
+
+def first_not_finite(logits: torch.Tensor) -> int | None:
+    """The first row of [n, class] that holds a NaN or an infinity."""
+    wrong = (~torch.isfinite(logits).all(dim=1)).nonzero()
+    return int(wrong[0]) if len(wrong) else None
+
+
+def _kind(answer: object) -> str:
+    if isinstance(answer, torch.Tensor):
+        return f"{str(answer.dtype).removeprefix('torch.')} {list(answer.shape)}"
+    return f"a {type(answer).__name__}"
 
 
 def default_device() -> torch.device:
@@ -79,6 +102,7 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         section.precision,
         section.batch_size,
         device,
+        len(classes),
         teacher_fingerprint(section, weights, preprocessing),
     )
 

@@ -3,17 +3,18 @@
 One task per data shard and part ("train", "eval"); then one per part that joins the indexes.
 """
 
-import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from ..pipeline.accept import Accepted, Rejected, examine
 from ..pipeline.config import Config
+from ..pipeline.quarantine import examine_apart
 from ..pipeline.seeds import uid_of
+from ..pipeline.verdict import Accepted, Rejected
 from ..storage.dataset import (
     DESCRIPTION,
     REJECTED,
@@ -32,8 +33,9 @@ from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
+from ..storage.urls import open_parent
 from .places import parts, place_of
-from .samples import Sample, Unusable, read_samples
+from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source, TarSource, open_source
 from .stage import Advance, Home, Stage, Task
 
@@ -148,12 +150,24 @@ def _description(config: Config, part: str) -> Description | None:
 def _ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
     """Read, judge, and write a data shard of what is accepted; existing tars are only indexed."""
     place, store = place_of(config, part), isinstance(source, FolderSource)
+    max_pixels = config.data.max_pixels
     for other in itertools.islice(Ledger(place).records("ingest"), 1):
         _refuse_changed_source(config, part, place, other, source)
     kept: list[tuple[Sample, Accepted]] = []
     rejected: list[dict[str, str]] = []
-    for batch in _batches(read_samples(source, shard)):
-        verdicts = iter(examine([item.image for item in batch if isinstance(item, Sample)], config.data.max_pixels))
+    origin: dict[str, Any] = {}
+    if isinstance(source, FolderSource):
+        samples = from_folder(source.shards[shard], largest_file(max_pixels))
+    else:
+        # Read once, and whole, as students read it: what is judged, indexed and vouched for is one and the same.
+        url = source.urls[shard]
+        tar = _read(url)
+        origin = {"source": {"url": url, **asdict(Written.of(tar))}}
+        samples = from_tar(tar, url, source.classes, largest_file(max_pixels))
+    for batch in _batches(samples):
+        verdicts = iter(
+            examine_apart([item.image for item in batch if isinstance(item, Sample)], config.data.max_pixels)
+        )
         for item in batch:
             verdict = next(verdicts) if isinstance(item, Sample) else item.verdict
             if isinstance(verdict, Rejected):
@@ -168,9 +182,14 @@ def _ingest_shard(config: Config, part: str, source: Source, shard: int, advance
         written[shard_name(shard)] = _write(place, shard_name(shard), data)
     written[index_name(shard)] = _write(place, index_name(shard), _index(kept).to_parquet())
     made_from = _made_from(config, part, source)
-    facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_from}
+    facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_from, **origin}
     Ledger(place).put(Record(ingest_task(shard), fingerprint_digest(made_from), written, facts))
     return {"accepted": len(kept), "rejected": len(rejected)}
+
+
+def _read(url: str) -> bytes:
+    place, name = open_parent(url)
+    return place.read(name)
 
 
 def _batches(items: Iterator[Sample | Unusable]) -> Iterator[list[Sample | Unusable]]:
@@ -180,7 +199,7 @@ def _batches(items: Iterator[Sample | Unusable]) -> Iterator[list[Sample | Unusa
 
 def _images(tar: bytes) -> Iterator[Member]:
     """Where the images lie in a tar that we wrote."""
-    for sample in scan_tar(io.BytesIO(tar), "the new tar"):
+    for sample in scan_tar(tar, "the new tar"):
         yield next(member for extension, member in sample.members.items() if extension != "cls")
 
 

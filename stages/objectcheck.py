@@ -1,10 +1,12 @@
 """Checking that every object which a record lists is there and is what was written, and what lies there unlisted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..storage.errors import MissingObjectError, StillroomError
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place, temporary_of
+from ..storage.urls import open_parent
 from .findings import Failure, Finding
 from .places import Holding
 
@@ -42,6 +44,9 @@ def check_objects(holding: Holding, part: int, parts: int) -> Finding:
                     where = f"{holding.name}: {name}"
                     message = f"{problem} (written by {task})"
                     finding.failures.append(Failure(CHECK, where, message, (holding.name, task)))
+            if "source" in record.facts:
+                finding.checked[CHECK] += 1
+                _check_source(f"{holding.name}: {task}", record.facts["source"], finding)
     if not found and not finding.failures and part == 0:
         finding.failures.append(Failure(CHECK, holding.name, f"{holding.place} has no records"))
     if part == 0:
@@ -70,6 +75,14 @@ def _forms(layouts: Sequence[Record]) -> dict[str, list[Written]]:
         for name, written in record.objects.items():
             forms.setdefault(name, []).append(written)
     return forms
+
+
+def _check_source(where: str, source: Mapping[str, Any], finding: Finding) -> None:
+    """A tar that was indexed where it lies. To do its task again would index whatever is there now."""
+    place, name = open_parent(source["url"])
+    problem = _compare(place, name, [Written(source["size"], source["digest"])])
+    if problem:
+        finding.failures.append(Failure(CHECK, where, f"{source['url']} {problem}; restore the file"))
 
 
 def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:

@@ -14,7 +14,8 @@ from ..pipeline.config import Config
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.recipe import Recipe, draw_partners, draw_views
-from ..pipeline.render import Backend, Renderer, Request, digests, renderer_fingerprint
+from ..pipeline.render import Backend, Renderer, digests, renderer_fingerprint
+from ..pipeline.request import Request, sample_names
 from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
@@ -128,7 +129,8 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         if not len(rows):
             continue
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
-        requests = Request([images[row] for row in rows], [drawn.take(rows)]).cut(index.pixels[rows], _BATCH)
+        names = sample_names([index.key[row] for row in rows], f"data shard {shard}")
+        requests = Request([images[row] for row in rows], [drawn.take(rows)], names).cut(index.pixels[rows], _BATCH)
         pixels = torch.cat([rendered[0] for (rendered,) in renderer.stream(requests)])
         expected = cached.digests(shard, view)[rows]
         checked.rendered += len(rows)

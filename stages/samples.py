@@ -1,22 +1,26 @@
 """Reading the samples of a source, one data shard at a time: key, label and encoded image of each."""
 
 import json
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from ..pipeline.accept import Rejected
-from ..storage.place import Place
-from ..storage.shards import Member, TarSample, original_key, scan_tar
-from ..storage.urls import open_parent
-from .sources import FolderSource, Source, TarSource
+from ..pipeline.verdict import Rejected
+from ..storage.shards import Member, TarSample, original_key, scan_tar, shown
+from .sources import FolderSample
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
 _NOWHERE = Member(0, 0)
+_SMALL_FILE = 16 * 2**20
+_LABEL_LIMIT = 2**20
+"""Bytes of a .cls or .json at most."""
+_MOST_CLASSES = 2**20
+"""A larger label is a mistake; where no classes are given, there would be a name for each number below it."""
 
 
 @dataclass(frozen=True)
@@ -58,59 +62,86 @@ class Unusable:
     verdict: Rejected
 
 
-def read_samples(source: Source, shard: int) -> Iterator[Sample | Unusable]:
-    """The samples of a data shard in order.
+def from_folder(samples: Sequence[FolderSample], largest: int) -> Iterator[Sample | Unusable]:
+    """The samples of a data shard of a folder, in order.
 
-    Raises:
-        DataError: a tar is damaged.
+    Args:
+        samples: which.
+        largest: bytes of an encoded image at most; a larger file is not read.
     """
-    return _from_folder(source, shard) if isinstance(source, FolderSource) else _from_tar(source, shard)
-
-
-def _sample(key: str, label: int, data: bytes, member: Member = _NOWHERE) -> Sample:
-    image = np.frombuffer(data, np.uint8)
-    return Sample(key, label, image, xxhash.xxh3_64_intdigest(data), member)
-
-
-def _from_folder(source: FolderSource, shard: int) -> Iterator[Sample | Unusable]:
-    for item in source.shards[shard]:
+    for item in samples:
         try:
-            yield _sample(item.key, item.label, item.path.read_bytes())
+            # A FIFO would be waited for, and a device need not end.
+            status = item.path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                yield Unusable(item.key, Rejected("no plain file"))
+            elif status.st_size > largest:
+                yield Unusable(item.key, Rejected(_too_large(status.st_size, largest)))
+            else:
+                yield _sample(item.key, item.label, item.path.read_bytes())
         except OSError as error:
             yield Unusable(item.key, Rejected(f"cannot be read: {error.strerror}"))
 
 
-def _from_tar(source: TarSource, shard: int) -> Iterator[Sample | Unusable]:
-    url = source.urls[shard]
-    place, name = open_parent(url)
-    with place.open(name) as file:
-        for found in scan_tar(file, url):
-            key = original_key(found.key)
-            image = next((found.members[extension] for extension in _IMAGES if extension in found.members), None)
-            label = _label(found, place, name, source.classes)
-            if image is None:
-                yield Unusable(key, Rejected(f"no image among its members ({', '.join(sorted(found.members))})"))
-            elif label is None:
-                yield Unusable(key, Rejected("no label: neither a .cls with a number nor a .json with a label"))
-            else:
-                data = place.read_range(name, image.offset, image.offset + image.size)
-                yield _sample(key, label, data, image)
+def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int) -> Iterator[Sample | Unusable]:
+    """The samples of a tar in order.
+
+    Args:
+        tar: all of it.
+        url: of the tar, for messages.
+        classes: names in label order, where they are known.
+        largest: bytes of an encoded image at most.
+
+    Raises:
+        DataError: the tar is damaged.
+    """
+    view = memoryview(tar)
+    for found in scan_tar(tar, url):
+        key = original_key(found.key)
+        image = next((found.members[extension] for extension in _IMAGES if extension in found.members), None)
+        if found.fault:
+            yield Unusable(shown(key), Rejected(found.fault))
+        elif image is None:
+            there = ", ".join(sorted(found.members)[:8])
+            yield Unusable(key, Rejected(f"no image among its members ({shown(there)})"))
+        elif image.size > largest:
+            yield Unusable(key, Rejected(_too_large(image.size, largest)))
+        elif (label := _label(found, view, classes)) is None:
+            yield Unusable(key, Rejected("no label: neither a .cls with a number nor a .json with a label"))
+        elif label >= _MOST_CLASSES:
+            yield Unusable(key, Rejected(f"its label is {label}; labels are below {_MOST_CLASSES}"))
+        else:
+            yield _sample(key, label, view[image.offset : image.offset + image.size], image)
 
 
-def _label(sample: TarSample, place: Place, name: str, classes: tuple[str, ...] | None) -> int | None:
+def largest_file(max_pixels: int) -> int:
+    """Bytes of an encoded image at most, where it has that many pixels at most."""
+    return max(_SMALL_FILE, 4 * max_pixels)
+
+
+def _too_large(size: int, largest: int) -> str:
+    return f"has {size} bytes; data.max_pixels allows for {largest}"
+
+
+def _sample(key: str, label: int, data: bytes | memoryview, member: Member = _NOWHERE) -> Sample:
+    image = np.frombuffer(data, np.uint8)
+    return Sample(key, label, image, xxhash.xxh3_64_intdigest(data), member)
+
+
+def _label(sample: TarSample, tar: memoryview, classes: tuple[str, ...] | None) -> int | None:
     """The label as WebDataset stores it: a number in `.cls`, or "label" or "cls" in `.json`; or a class's name."""
     for extension in ("cls", "json"):
         member = sample.members.get(extension)
-        if member is None:
+        if member is None or member.size > _LABEL_LIMIT:
             continue
-        text = place.read_range(name, member.offset, member.offset + member.size).decode(errors="replace").strip()
+        text = bytes(tar[member.offset : member.offset + member.size]).decode(errors="replace").strip()
         if extension == "json":
             try:
                 fields = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             text = str(fields.get("label", fields.get("cls", ""))) if isinstance(fields, dict) else ""
-        if text.isdecimal():
+        if text.isdecimal() and len(text) < 20:
             return int(text)
         if classes is not None and text in classes:
             return classes.index(text)

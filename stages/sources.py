@@ -16,7 +16,7 @@ from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
 from ..storage.errors import DataError
 from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
-from ..storage.urls import open_parent
+from ..storage.urls import danger, open_parent
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _held_out(samples: Sequence[FolderSample], share: float, part: str) -> list[
 
 
 def _is_tar(url: str) -> bool:
-    return url.startswith("pipe:") or url.rstrip("}").endswith((".tar", ".tgz", ".tar.gz"))
+    return bool(danger(url)) or url.rstrip("}").endswith((".tar", ".tgz", ".tar.gz"))
 
 
 def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSource:
@@ -140,21 +140,32 @@ def _folder(root: str, setting: str, classes: tuple[str, ...] | None) -> _Folder
         files = _files(Path(root), name)
         if not files:
             raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
-        samples += [FolderSample(key, path, known.index(name), path.stat().st_size) for key, path in files]
+        samples += [FolderSample(key, path, known.index(name), _size(path)) for key, path in files]
     _refuse_same_keys(samples)
     return _Folder(known, tuple(samples))
 
 
 def _files(root: Path, name: str) -> list[tuple[str, Path]]:
-    """Key and path of each file under a class folder; hidden files are passed over."""
+    """Key and path of everything under a class folder that is no folder; hidden files are passed over.
+
+    Broken links, links to folders and devices are among them: ingest rejects these by name.
+    """
     found = []
     for folder, folders, files in os.walk(root / name):
         folders[:] = sorted(item for item in folders if not item.startswith("."))
-        for file in sorted(files):
-            path = Path(folder) / file
-            if not file.startswith(".") and path.is_file():
+        links = [item for item in folders if (Path(folder) / item).is_symlink()]  # which are not walked into
+        for file in sorted([*files, *links]):
+            if not file.startswith("."):
+                path = Path(folder) / file
                 found.append((path.relative_to(root).with_suffix("").as_posix(), path))
     return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # a broken link, or one to itself
 
 
 def _refuse_same_keys(samples: Sequence[FolderSample]) -> None:

@@ -18,10 +18,11 @@ from ..pipeline.models import weights_digest
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.seeds import CANARIES
 from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher
+from ..pipeline.teach import LoadedTeacher, first_not_finite
 from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
+from ..storage.errors import ModelError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import (
     Layout,
@@ -173,6 +174,12 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         threads=threads_of(config),
     )
     logits = views.logits(teacher)
+    wrong = first_not_finite(logits)
+    if wrong is not None:
+        raise ModelError(
+            f"teacher {teacher.name!r} gave a logit that is not finite for sample {views.key(wrong)!r} of the "
+            "evaluation data; nothing was written. Check its weights, or use float32"
+        )
     accuracy = views.accuracy(logits)
     facts = {
         "samples": data.samples,

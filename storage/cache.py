@@ -15,9 +15,20 @@ from zarr.codecs import Crc32cCodec
 
 from .errors import DamagedObjectError, MissingObjectError, StoreError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
-from .layout import SEEDS, SEEDS_TASK, TEACHERS, Layout, block_teacher, layouts_folder, writing_tasks
+from .layout import (
+    MOST_SLOTS,
+    MOST_VIEWS,
+    SEEDS,
+    SEEDS_TASK,
+    TEACHERS,
+    Layout,
+    block_teacher,
+    layouts_folder,
+    writing_tasks,
+)
 from .ledger import Ledger, Record, Written
 from .logits import TeacherLogits
+from .metadata import check_array, count, counts, group_attributes
 from .place import Place
 from .urls import open_place
 from .zarrstore import CheckedStore, RecordingStore
@@ -95,6 +106,23 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
     return record
 
 
+def _info(store: CheckedStore, stored: Mapping[str, Any]) -> CacheInfo:
+    """The group's attributes, each of its kind.
+
+    Raises:
+        StoreError: one is not.
+    """
+    root_seed, recipe, views = (stored.get(field) for field in ("root_seed", "recipe", "views"))
+    if not (isinstance(root_seed, str) and root_seed.isdecimal() and len(root_seed) <= 20):
+        raise StoreError(f"{store.place}: root_seed is {root_seed!r}, should be a number in a string")
+    if not isinstance(recipe, dict) or not isinstance(views, dict):
+        raise StoreError(f"{store.place}: recipe and views should be tables; this is no cache that stillroom wrote")
+    sizes = counts(store, "", stored, "sizes", MOST_SLOTS)
+    if not sizes:
+        raise StoreError(f"{store.place} has no data shards; this is no cache that stillroom wrote")
+    return CacheInfo(recipe, int(root_seed), views, sizes, count(store, "", stored, "views_per_block", MOST_VIEWS))
+
+
 def open_cache(url: str) -> "Cache":
     """The cache at a path or URL; see `Cache`."""
     return Cache(open_place(url))
@@ -120,23 +148,20 @@ class Cache:
         record = self._record(SEEDS_TASK)
         if record is None:
             raise MissingObjectError(f"{place} holds no finished cache; run `stillroom seeds` first")
-        self.group = zarr.open_group(CheckedStore(place, self._expect), mode="r", zarr_format=3)
-        stored: Any = self.group.attrs.asdict().get("stillroom")
-        found = stored.get("format") if isinstance(stored, dict) else None
+        store = CheckedStore(place, self._expect)
+        stored = group_attributes(store, "")
+        found = stored.get("format")
         if found != FORMAT:
             raise StoreError(
                 f"{place} has cache format {found!r}, this stillroom reads {FORMAT}; use the version that wrote it"
             )
-        self.info = CacheInfo(
-            recipe=stored["recipe"],
-            root_seed=int(stored["root_seed"]),
-            views=stored["views"],
-            sizes=tuple(stored["sizes"]),
-            views_per_block=stored["views_per_block"],
-        )
+        self.info = _info(store, stored)
         if fingerprint_digest(self.info.views) != record.fingerprint:
             raise DamagedObjectError(f"the record {place}/{self.ledger.name(SEEDS_TASK)} is of a cache of other views")
-        self.layout = self._layout = self.info.layout
+        layout = self.layout = self._layout = self.info.layout
+        group_attributes(store, TEACHERS, stated=False)
+        check_array(store, SEEDS, {"shard": layout.shards, "slot": layout.slots}, layout.seeds_chunk(), ["uint64"])
+        self.group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
 
     @property
     def teachers(self) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 CHUNK_LIMIT = 16 * 2**20
 """Decoded bytes of one inner chunk at most, in float32; a larger view of a data shard is split by slots."""
 SEEDS_LIMIT = 8 * 2**20
+MOST_SLOTS, MOST_VIEWS, MOST_CLASSES, MOST_PIXELS = 2**24, 2**20, 2**20, 2**14
+"""Far above any cache; a larger number in its metadata is damage, or malice."""
 
 
 @dataclass(frozen=True)

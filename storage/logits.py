@@ -12,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import DamagedObjectError, MissingObjectError
+from .errors import DamagedObjectError, MissingObjectError, StoreError
 from .fingerprint import Fingerprint, fingerprint_digest
 from .layout import (
     CANARIES,
     DIGESTS,
     EVALUATION,
     LOGITS,
+    MOST_CLASSES,
+    MOST_PIXELS,
+    MOST_VIEWS,
     Layout,
     block_task,
     canary_place,
@@ -26,6 +29,10 @@ from .layout import (
     teacher_folder,
 )
 from .ledger import Ledger
+from .metadata import Extent, check_array, count, counts, group_attributes
+from .zarrstore import CheckedStore
+
+_SAMPLES = range(1, 2**26)
 
 
 @dataclass(frozen=True)
@@ -95,13 +102,18 @@ class TeacherLogits:
         self.name = name
         self.ledger = ledger
         self.layout = layout
-        found = group[teacher_folder(name)]
-        assert isinstance(found, zarr.Group)
-        self.group = found
-        stored: Any = self.group.attrs.asdict()["stillroom"]
-        self.info = TeacherInfo(**{**stored, "canaries": tuple(stored["canaries"])})
-        self._logits: Any = self.group[LOGITS]
-        self._digests: Any = self.group[DIGESTS]
+        store = group.store
+        assert isinstance(store, CheckedStore)
+        self.info = _info(store, layout, name)
+        _check_arrays(store, layout, name, self.info)
+        try:
+            found = group[teacher_folder(name)]
+            assert isinstance(found, zarr.Group)
+            self.group = found
+            self._logits: Any = self.group[LOGITS]
+            self._digests: Any = self.group[DIGESTS]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"teacher {name}: its arrays cannot be opened: {error}") from error
 
     @property
     def views(self) -> int:
@@ -174,5 +186,48 @@ class TeacherLogits:
             raise MissingObjectError(
                 f"teacher {self.name} has no logits on the evaluation set; run `stillroom teacher`"
             )
+        store, path = self.group.store, f"{teacher_folder(self.name)}/{EVALUATION}"
+        assert isinstance(store, CheckedStore)
+        classes = self.info.classes
+        check_array(store, path, {"sample": _SAMPLES, "class": classes}, (_SAMPLES, classes), ["float32"])
         array: Any = self.group[EVALUATION]
         return np.asarray(array[:])
+
+
+def _info(store: CheckedStore, layout: Layout, name: str) -> TeacherInfo:
+    """The group's attributes, each of its kind.
+
+    Raises:
+        StoreError: one is not.
+    """
+    group = teacher_folder(name)
+    stored = group_attributes(store, group)
+    fingerprint, codec = stored.get("fingerprint"), stored.get("codec")
+    if not isinstance(fingerprint, dict) or not isinstance(codec, str):
+        raise StoreError(f"{store.place}/{group}: fingerprint should be a table and codec a string")
+    return TeacherInfo(
+        fingerprint,
+        count(store, group, stored, "classes", MOST_CLASSES),
+        count(store, group, stored, "size", MOST_PIXELS),
+        codec,
+        counts(store, group, stored, "canaries", layout.slots - 1, least=0),
+    )
+
+
+def _check_arrays(store: CheckedStore, layout: Layout, name: str, info: TeacherInfo) -> None:
+    """Refuse arrays that the layout does not give."""
+    folder, block, size, classes = teacher_folder(name), layout.views_per_block, info.size, info.classes
+    # Zarr shards hold all slots, rounded up to whole chunks.
+    slots = range(layout.slots, 2 * layout.slots + 1)
+    extents: dict[str, Extent] = {"shard": layout.shards, "view": range(0, MOST_VIEWS + 1, block), "slot": layout.slots}
+    check_array(
+        store,
+        f"{folder}/{LOGITS}",
+        {**extents, "class": classes},
+        (1, block, slots, classes),
+        ["float16", "float32"],
+        inner=(1, 1, range(1, slots.stop), classes),
+    )
+    check_array(store, f"{folder}/{DIGESTS}", extents, (1, block, layout.slots), ["uint16"])
+    canaries: dict[str, Extent] = {"canary": len(info.canaries), "height": size, "width": size, "channel": 3}
+    check_array(store, f"{folder}/{CANARIES}", canaries, (1, size, size, 3), ["uint8"])

@@ -1,5 +1,6 @@
 """From a URL to the place it names."""
 
+import re
 from pathlib import Path
 
 import fsspec
@@ -9,13 +10,33 @@ from .localplace import LocalPlace
 from .place import Place
 from .remoteplace import RemotePlace
 
+_COMMAND = re.compile(r"(^|[{,;\s]|::)\s*pipe:", re.IGNORECASE)
+_RUNS_CODE = frozenset({"reference", "dask", "generic", "git", "dvc", "jupyter", "jlab", "pyscript"})
+"""File systems of fsspec that evaluate templates, run a program or hand work to another machine."""
+
+
+def danger(url: str) -> str:
+    """Why a URL is never opened, as the end of a sentence; empty where nothing speaks against it."""
+    if _COMMAND.search(url):
+        return "would run a command"
+    if "://" not in url:
+        return ""
+    if "::" in url:
+        return "is a chain of file systems"
+    scheme = url.partition("://")[0].strip().lower()
+    return f"is of a file system that can run code ({scheme})" if scheme in _RUNS_CODE else ""
+
 
 def open_place(url: str) -> Place:
     """The place at `url`: a path, `file://…`, or any URL that fsspec knows, such as `s3://bucket/prefix`.
 
     Raises:
-        StoreError: fsspec does not know the protocol, or its package is not installed.
+        StoreError: fsspec does not know the protocol, or its package is not installed; or it could run code.
     """
+    if reason := danger(url):
+        raise StoreError(
+            f"{url!r} {reason}, which is never done; give a path, or a plain URL such as s3://bucket/prefix"
+        )
     if url.startswith("file://"):
         return LocalPlace(Path(url.removeprefix("file://")))
     if "://" not in url:

@@ -120,6 +120,17 @@ class CheckedStore(_PlaceStore):
         assert read_only
         return self
 
+    def read(self, key: str) -> bytes:
+        """An object whole, outside Zarr.
+
+        Raises:
+            MissingObjectError, DamagedObjectError: it is not what the ledger vouches for.
+        """
+        data = self._get(key, None)
+        if data is None:
+            raise MissingObjectError(f"{self.place}/{key} is missing; `stillroom verify` finds all that is gone")
+        return data
+
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
         if byte_range is not None and key in self._sizes:
             start, stop = _bounds(byte_range, self._sizes[key])

@@ -16,7 +16,8 @@ from PIL import Image
 from ...pipeline.config import Config
 from ...pipeline.mix import to_images
 from ...pipeline.recipe import Recipe, Views, draw_partners, draw_views
-from ...pipeline.render import Backend, Renderer, Request, default_backend
+from ...pipeline.render import Backend, Renderer, default_backend
+from ...pipeline.request import Request
 from ...storage.cache import Cache
 from ...storage.dataset import Dataset
 from ...storage.index import ShardIndex

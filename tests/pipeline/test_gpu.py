@@ -6,7 +6,8 @@ import torch
 
 from stillroom.pipeline.mix import to_images
 from stillroom.pipeline.recipe import Recipe, draw_partners, draw_views
-from stillroom.pipeline.render import Renderer, Request, digests
+from stillroom.pipeline.render import Renderer, digests
+from stillroom.pipeline.request import Request
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,7 +6,8 @@ import torch
 
 from stillroom.pipeline.mix import to_images
 from stillroom.pipeline.recipe import Recipe, Views, draw_partners, draw_views
-from stillroom.pipeline.render import Renderer, Request, digests
+from stillroom.pipeline.render import Renderer, digests
+from stillroom.pipeline.request import Request
 from stillroom.storage.errors import DataError
 
 VIEWS = 5
@@ -61,7 +62,7 @@ def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, reference):
 
 def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(many_photos, drawn, recipe, reference, monkeypatch):
     pixels = many_photos.height.astype(np.int64) * many_photos.width
-    monkeypatch.setattr("stillroom.pipeline.render.DECODED_PIXELS", int(pixels.max()) * 3)
+    monkeypatch.setattr("stillroom.pipeline.request.DECODED_PIXELS", int(pixels.max()) * 3)
     parts = Request(many_photos.images, drawn[:1]).cut(pixels, 64)
     assert {len(part.images) for part in parts} <= {1, 2, 3}
     renderer = Renderer((SIZE,), 64, colour=recipe.colour)

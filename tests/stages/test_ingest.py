@@ -11,7 +11,8 @@ import webdataset
 from PIL import Image, ImageOps
 
 from stillroom.pipeline.recipe import centre_views
-from stillroom.pipeline.render import Renderer, Request
+from stillroom.pipeline.render import Renderer
+from stillroom.pipeline.request import Request
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import DataError
 
