@@ -202,15 +202,16 @@ def _info(store: CheckedStore, layout: Layout, name: str) -> TeacherInfo:
     """
     group = teacher_folder(name)
     stored = group_attributes(store, group)
-    fingerprint, codec = stored.get("fingerprint"), stored.get("codec")
-    if not isinstance(fingerprint, dict) or not isinstance(codec, str):
-        raise StoreError(f"{store.place}/{group}: fingerprint should be a table and codec a string")
+    fingerprint, codec, transform = stored.get("fingerprint"), stored.get("codec"), stored.get("transform", {})
+    if not isinstance(fingerprint, dict) or not isinstance(codec, str) or not isinstance(transform, dict):
+        raise StoreError(f"{store.place}/{group}: fingerprint and transform should be tables and codec a string")
     return TeacherInfo(
         fingerprint,
         count(store, group, stored, "classes", MOST_CLASSES),
         count(store, group, stored, "size", MOST_PIXELS),
         codec,
         counts(store, group, stored, "canaries", layout.slots - 1, least=0),
+        transform,
     )
 
 

@@ -17,9 +17,11 @@ from .codecs import TransformModel
 from .errors import DamagedObjectError, MissingObjectError
 from .layout import CHUNK_LIMIT, PILOT, pilot_task, teacher_folder
 from .ledger import Ledger, Record
-from .zarrstore import RecordingStore
+from .metadata import Extent, check_array
+from .zarrstore import CheckedStore, RecordingStore
 
 _LOGITS, _PLACES, _MODEL = "logits", "places", "model"
+_ROWS, _CLASSES, _BYTES = range(1, 10**7), range(1, 10**7), range(1, 2**30)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def read_pilot(cache: Cache, teacher: str) -> Pilot:
         MissingObjectError, DamagedObjectError: it is not there, or not what was written.
     """
     group = _group(cache, teacher)
+    _check(group, _LOGITS, {"row": _ROWS, "class": _CLASSES}, "float32")
+    _check(group, _PLACES, {"row": _ROWS, "place": 3}, "int32")
     logits: Any = group[_LOGITS]
     places: Any = group[_PLACES]
     return Pilot(np.asarray(logits[:]), np.asarray(places[:]))
@@ -100,8 +104,16 @@ def read_transform(cache: Cache, teacher: str) -> TransformModel:
     Raises:
         MissingObjectError, DamagedObjectError: it is not there, or not what was written.
     """
-    array: Any = _group(cache, teacher)[_MODEL]
+    group = _group(cache, teacher)
+    _check(group, _MODEL, {"byte": _BYTES}, "uint8")
+    array: Any = group[_MODEL]
     return TransformModel.from_bytes(np.asarray(array[:]).tobytes())
+
+
+def _check(group: zarr.Group, array: str, dimensions: Mapping[str, Extent], dtype: str) -> None:
+    """Refuse an array that is not laid out as `write_pilot` does."""
+    assert isinstance(group.store, CheckedStore)
+    check_array(group.store, f"{group.path}/{array}", dimensions, tuple(dimensions.values()), [dtype])
 
 
 def _group(cache: Cache, teacher: str) -> zarr.Group:
