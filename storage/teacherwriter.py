@@ -25,6 +25,7 @@ from .layout import (
     canary_place,
     evaluation_task,
     layout_task,
+    layouts_folder,
     teacher_folder,
 )
 from .ledger import Ledger, Record
@@ -56,9 +57,11 @@ class TeacherWriter:
     def lay_out(self) -> Record:
         """Write the metadata of the arrays, large enough for all views.
 
-        The record goes first here: while the metadata is being replaced, both its old and its new form are good.
+        Where a cache grows, the record goes first: while the metadata is being replaced, its old and its new form are
+        both good.
         """
-        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name), hold=True)
+        grows = any(self.ledger.tasks(layouts_folder(self.name)))
+        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name))
         attributes = {
             "fingerprint": dict(self.info.fingerprint),
             "classes": self.info.classes,
@@ -101,6 +104,8 @@ class TeacherWriter:
             fill_value=0,
             dimension_names=["canary", "height", "width", "channel"],
         )
+        if not grows:
+            store.release()
         record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
         store.release()
         return record
@@ -145,6 +150,7 @@ class TeacherWriter:
         _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels
+        store.release()
         return self._finish(block_task(self.name, shard, block), self._identity, store, facts)
 
     def write_evaluation(
@@ -164,6 +170,7 @@ class TeacherWriter:
             dimension_names=["sample", "class"],
         )
         array[:] = logits
+        store.release()
         return self._finish(evaluation_task(self.name), fingerprint_digest(fingerprint), store, facts)
 
     def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:
