@@ -46,7 +46,7 @@ def measure(count: int | None, seed: int = 0, folder: Path | None = None, stages
     """Kill and go on.
 
     Args:
-        count: write points, evenly spread over all; also four times the random delays. None: all, and 200 delays.
+        count: write points, evenly spread over all; also ten times the random delays. None: all, and 200 delays.
         seed: of the delays.
         folder: to work in.
         stages: whose write points.
@@ -55,7 +55,7 @@ def measure(count: int | None, seed: int = 0, folder: Path | None = None, stages
         tiny = make_tiny(folder or Path(temporary))
         points = spread([point for stage in stages for point in points_of(tiny, stage)], count)
         problems = _each(points, lambda point: crash(tiny, point))
-        delays = random_delays(tiny, FULL_DELAYS if count is None else count // 4, seed)
+        delays = random_delays(tiny, FULL_DELAYS if count is None else count // 10, seed)
         problems += _each(delays, lambda delay: crash_after(tiny, delay))
         return Row(
             "SIGKILL at every write point of every stage, and after random delays; resume; gc",

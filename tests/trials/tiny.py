@@ -6,12 +6,12 @@ The processes are forked from a server that has imported all but started no thre
 import io
 import json
 import multiprocessing
-import multiprocessing.process
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ dir = "{run}"
 [data]
 train = "{images}"
 holdout = 0.3
-samples_per_shard = 6
+samples_per_shard = {samples}
 [views]
 count = {views}
 views_per_block = 2
@@ -60,7 +60,8 @@ model = "timm:test_resnet"
 size = 16
 epochs = {epochs}
 batch_size = 5
-checkpoint_minutes = 0
+eval_epochs = {eval_epochs}
+checkpoint_minutes = {minutes}
 """
 
 
@@ -78,6 +79,24 @@ class Tiny:
     def run(self) -> Path:
         return self.folder / "run"
 
+    def configure(
+        self, name: str, *, views: int, samples: int = 6, epochs: int = 2, eval_epochs: int = 1, minutes: float = 0.0
+    ) -> Path:
+        """Write a config; `minutes` lie between two checkpoints."""
+        path = self.folder / f"{name}.toml"
+        text = _CONFIG.format(
+            run=self.run,
+            images=self.folder / "images",
+            weights=self.folder / "teacher.safetensors",
+            views=views,
+            samples=samples,
+            epochs=epochs,
+            eval_epochs=eval_epochs,
+            minutes=minutes,
+        )
+        path.write_text(text)
+        return path
+
     def command(self, stage: str) -> list[str]:
         """The command line's arguments for a stage."""
         name = "teacher" if stage == "grow" else stage
@@ -93,9 +112,10 @@ class Tiny:
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.copytree(self.before(stage), self.run)
 
-    def process(self, commands: Sequence[Sequence[str]], plan: Plan = None) -> multiprocessing.process.BaseProcess:
+    def process(self, commands: Sequence[Sequence[str]], plan: Plan = None, log: str = "log") -> BaseProcess:
         """A process that runs commands one after another, up to the first that fails; not started yet."""
-        return server().Process(target=_run, args=([list(c) for c in commands], plan, str(self.folder / "log")))
+        process: BaseProcess = server().Process(target=_run, args=(list(commands), plan, str(self.folder / log)))
+        return process
 
     def do(self, *commands: Sequence[str], plan: Plan = None) -> int:
         """Run commands in a process; its exit status, or minus the signal that killed it."""
@@ -117,24 +137,29 @@ def server() -> Any:
     return context
 
 
-def make_tiny(folder: Path, *, views: int = 4, epochs: int = 2, finish: bool = True) -> Tiny:
-    """Write images and weights, and do an undisturbed run with a copy at each stage."""
+def make_inputs(folder: Path) -> Tiny:
+    """Write images and weights, once."""
     tiny = Tiny(folder)
-    if tiny.before("end" if finish else "ingest").exists():
-        return tiny
-    folder.mkdir(parents=True, exist_ok=True)
-    made = server().Process(target=_write_inputs, args=(str(folder),))
-    made.start()
-    made.join()
-    assert made.exitcode == 0
-    names: Mapping[str, Any] = {"run": tiny.run, "images": folder / "images", "weights": folder / "teacher.safetensors"}
-    (folder / "few.toml").write_text(_CONFIG.format(**names, views=2, epochs=epochs))
-    (folder / "all.toml").write_text(_CONFIG.format(**names, views=views, epochs=epochs))
-    tiny.run.mkdir()
-    for stage in STAGES if finish else ():
-        shutil.copytree(tiny.run, tiny.before(stage))
-        assert tiny.do(tiny.command(stage)) == 0, tiny.log()
-    shutil.copytree(tiny.run, tiny.before("end" if finish else "ingest"))
+    if not (folder / "teacher.safetensors").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = server().Process(target=_write_inputs, args=(str(folder),))
+        made.start()
+        made.join()
+        assert made.exitcode == 0
+    return tiny
+
+
+def make_tiny(folder: Path) -> Tiny:
+    """The inputs, and an undisturbed run with a copy at each stage; once."""
+    tiny = make_inputs(folder)
+    if not tiny.before("end").exists():
+        tiny.configure("few", views=2)
+        tiny.configure("all", views=4)
+        tiny.run.mkdir(exist_ok=True)
+        for stage in STAGES:
+            shutil.copytree(tiny.run, tiny.before(stage))
+            assert tiny.do(tiny.command(stage)) == 0, tiny.log()
+        shutil.copytree(tiny.run, tiny.before("end"))
     return tiny
 
 
