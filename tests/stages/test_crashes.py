@@ -18,8 +18,8 @@ def point(tiny, stage, operation, name, *, half=False):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_a_write_point_or_any_time_ends_equal(trial):
-    row = crashes.measure(12, folder=trial)
-    assert row.of == 13
+    row = crashes.measure(10, folder=trial)
+    assert row.of == 11
     assert row.ok, row.notes
 
 
@@ -33,7 +33,7 @@ def test_every_object_of_every_stage_has_its_write_points(tiny):
                 written["replace"].add(name)
             if item.kill.half:
                 written["half"].add(name)
-    left = set(files(tiny.before("end")))
+    left = {name for name, data in files(tiny.before("end")).items() if data}
     assert left <= written["replace"]
     assert left <= written["half"]
 

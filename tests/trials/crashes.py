@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from trials.table import Row
 from trials.tiny import STAGES, Tiny, differences, false_records, make_tiny, temporaries, unlisted
-from trials.watched import Call, Kill, Note, read_calls
+from trials.watched import Call, Kill
 
 FULL_DELAYS = 200
 _KILLED = -9
@@ -68,13 +68,9 @@ def measure(count: int | None, seed: int = 0, folder: Path | None = None, stages
 
 def points_of(tiny: Tiny, stage: str) -> list[Point]:
     """Every write point of a stage."""
-    log = tiny.folder / "calls"
-    log.unlink(missing_ok=True)
-    tiny.reset(stage)
-    assert tiny.do(tiny.command(stage), plan=Note(str(log))) == 0, tiny.log()
     points = []
     before = None
-    for number, call in enumerate(read_calls(log)):
+    for number, call in enumerate(tiny.calls(stage)):
         if call.folder and call.operation in ("open", "close"):
             continue  # no change
         if call.operation == "write":

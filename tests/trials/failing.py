@@ -14,7 +14,7 @@ from pathlib import Path
 from trials.crashes import spread, wrong_after
 from trials.table import Row
 from trials.tiny import STAGES, Tiny, differences, make_tiny
-from trials.watched import OPERATIONS, Fail, Note, Short, read_calls
+from trials.watched import OPERATIONS, Fail, Short
 
 _ERRORS = (errno.ENOSPC, errno.EIO)
 
@@ -67,11 +67,7 @@ def measure(count: int | None, seed: int = 0, folder: Path | None = None, stages
 
 def failures_of(tiny: Tiny, stage: str, seed: int = 0) -> list[Failure]:
     """Every call of a stage, failing."""
-    log = tiny.folder / "calls"
-    log.unlink(missing_ok=True)
-    tiny.reset(stage)
-    assert tiny.do(tiny.command(stage), plan=Note(str(log))) == 0, tiny.log()
-    counts = Counter(call.operation for call in read_calls(log))
+    counts = Counter(call.operation for call in tiny.calls(stage))
     return [
         Failure(stage, Fail(operation, number, _ERRORS[(number + seed) % 2]))
         for operation in OPERATIONS

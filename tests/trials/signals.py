@@ -117,9 +117,9 @@ class Started:
         self._forked: Any = None
         if fresh:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            log = (tiny.folder / "log").open("w")
             command = [sys.executable, "-m", "stillroom.stages", *_command(tiny)]
-            self._fresh = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            with (tiny.folder / "log").open("w") as log:
+                self._fresh = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         else:
             self._forked = tiny.process([_command(tiny)])
             self._forked.start()

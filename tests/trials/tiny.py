@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from trials.watched import Plan, install
+from trials.watched import Call, Note, Plan, install, read_calls
 
 from stillroom.pipeline.accept import Accepted
 from stillroom.storage.ledger import FOLDER, Ledger
@@ -124,6 +124,14 @@ class Tiny:
         process.join()
         assert process.exitcode is not None
         return process.exitcode
+
+    def calls(self, stage: str) -> list[Call]:
+        """What a stage does to the disk; noted once."""
+        log = self.folder / f"calls-{stage}"
+        if not log.exists():
+            self.reset(stage)
+            assert self.do(self.command(stage), plan=Note(str(log))) == 0, self.log()
+        return read_calls(log)
 
     def log(self) -> str:
         """What the last process printed."""
