@@ -7,11 +7,13 @@ import hashlib
 import json
 import pickle
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -224,3 +226,17 @@ def _shape(state: dict[str, torch.Tensor], key: str) -> str:
 
 def _first(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def weights_file(state: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> bytes:
+    """A safetensors file of weights, the same bytes for the same weights.
+
+    The library writes `about` in an order of its own each time, and a file's digest is what a teacher is known by.
+    """
+    data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, {**about})
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(about.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

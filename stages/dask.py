@@ -62,9 +62,9 @@ class Dask(Executor):
             except distributed.KilledWorker as error:
                 raise StillroomError(f"{stage.name}: workers died again and again in {task.name}: {error}") from error
             if isinstance(outcome, Busy):
-                again = self._submit(stage, config, task, again)
-                futures[again] = task
-                coming.add(again)
+                retried = self._submit(stage, config, task, again)
+                futures[retried] = task
+                coming.add(retried)
                 continue
             if outcome is not None:
                 advance(task.units)

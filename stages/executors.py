@@ -4,12 +4,14 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from ..pipeline.config import Config
 from ..storage.claims import Claim, Claims
+from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
 from .progress import Progress
 from .stage import Advance, Stage, Task
@@ -126,7 +128,13 @@ def attempt(
                 return Busy(str(claim))
             if not again and Ledger(home.place).has(home.record) and stage.done(config)(task):
                 return None
-            outcome = stage.run(config, task, advance)
+            try:
+                outcome = stage.run(config, task, advance)
+            except BaseException:
+                # Where the claim was taken over meanwhile, what was written before the error went over another's work.
+                with suppress(OSError, StillroomError):
+                    claim.settle(home.record)
+                raise
             if claim.settle(home.record):
                 return outcome
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..pipeline.config import Config
-from ..storage.claims import Claim, Claims, claims_in, holder_of
+from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
 from ..storage.place import temporary_of
@@ -60,6 +60,12 @@ def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
             if not dry_run:
                 holding.place.delete(name)
             yield Leftover(holding.name, name, size)
+    for claim in list(beats_in(holding.place)):
+        name = ledger.beat(claim)
+        size = holding.place.size(name) or 0
+        if not dry_run:
+            holding.place.delete(name)
+        yield Leftover(holding.name, name, size)
 
 
 def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:

@@ -47,7 +47,8 @@ def check_objects(holding: Holding, part: int, parts: int) -> Finding:
             if "source" in record.facts:
                 finding.checked[CHECK] += 1
                 _check_source(f"{holding.name}: {task}", record.facts["source"], finding)
-    if not found and not finding.failures and part == 0:
+    # A student in training and a page that is being written have no record yet.
+    if not found and not finding.failures and part == 0 and holding.name in ("train", "eval", "cache"):
         finding.failures.append(Failure(CHECK, holding.name, f"{holding.place} has no records"))
     if part == 0:
         finding.skipped += _lying_about(holding, ledger)

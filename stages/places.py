@@ -68,7 +68,7 @@ def student_places(config: Config) -> dict[str, Place]:
 
 
 def holdings(config: Config) -> list[Holding]:
-    """Every place of a run that something has been written to, and the cache and data in any case."""
+    """Every place of a run: data, cache, students that have begun, and the run's own."""
     found = [Holding(part, place_of(config, part), _of_data, frozenset({REJECTED})) for part in parts(config)]
     found.append(Holding("cache", config.cache_place, _of_cache(config.cache_place)))
     for name, place in student_places(config).items():
@@ -76,8 +76,7 @@ def holdings(config: Config) -> list[Holding]:
             done = place.size(f"{FOLDER}/{STUDENT_TASK}.json") is not None
             working = frozenset() if done else frozenset({CHECKPOINT, METRICS})
             found.append(Holding(f"students/{name}", place, _of_student, working))
-    if config.run_place.size(REPORT) is not None or config.run_place.size(f"{FOLDER}/{REPORT_TASK}.json") is not None:
-        found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None))
+    found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None))
     return found
 
 

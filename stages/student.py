@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from ..pipeline.config import Config
 from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.faithful import Faithfulness, faithfulness
-from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from, weights_digest
+from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from, weights_digest, weights_file
 from ..pipeline.render import Backend
 from ..pipeline.replay import ReplayLoader
 from ..pipeline.settings import Student, Teacher
@@ -87,30 +86,37 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     teacher = _teacher_on_evaluation_set(config, student, cache)
     started = time.perf_counter() - spent
     with Metrics(place, trainer.step) as metrics:
+
+        def keep() -> None:
+            metrics.flush()
+            _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
+
         saved = time.monotonic()
-        while True:
-            epoch, first = divmod(trainer.step, loader.steps)
-            due = epoch % student.eval_epochs == 0 or trainer.step == trainer.steps
-            if evaluation is not None and trainer.step and not first and due and not metrics.at("eval", trainer.step):
-                accuracy = evaluation.accuracy(evaluation.logits(trainer.predict), teacher)
-                metrics.log("eval", trainer.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
-            if trainer.step >= trainer.steps:
-                break
-            for batch in loader.epoch(epoch, first):
-                step = trainer.train(batch)
-                proved += batch.proved
-                if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
-                    metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
-                if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
-                    metrics.flush()
-                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
-                    saved = time.monotonic()
-                try:
+        within_step = False
+        try:
+            while True:
+                epoch, first = divmod(trainer.step, loader.steps)
+                due = not first and (epoch % student.eval_epochs == 0 or trainer.step == trainer.steps)
+                if evaluation is not None and trainer.step and due and not metrics.at("eval", trainer.step):
+                    accuracy = evaluation.accuracy(evaluation.logits(trainer.predict), teacher)
+                    metrics.log("eval", trainer.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
+                if trainer.step >= trainer.steps:
+                    break
+                for batch in loader.epoch(epoch, first):
+                    within_step = True
+                    step = trainer.train(batch)
+                    within_step = False
+                    proved += batch.proved
+                    if trainer.step % _LOG_STEPS == 0 or trainer.step == trainer.steps:
+                        metrics.log("train", trainer.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
+                    if time.monotonic() - saved >= 60 * student.checkpoint_minutes:
+                        keep()
+                        saved = time.monotonic()
                     advance(len(batch))
-                except Stopped:
-                    metrics.flush()
-                    _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
-                    raise
+        except Stopped:
+            if not within_step:  # else the weights may be half way from one step to the next
+                keep()
+            raise
         figures = metrics.at("eval", trainer.steps)
     faithful = _faithfulness(config, student, cache)
     facts = {
@@ -302,9 +308,8 @@ def _finish(
         "mean": json.dumps(trainer.preprocessing.mean),
         "std": json.dumps(trainer.preprocessing.std),
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in trainer.trained.state_dict().items()}
     objects = {
-        WEIGHTS: safetensors.torch.save(state, about),
+        WEIGHTS: weights_file(trainer.trained.state_dict(), about),
         RESULT: json.dumps({**facts, "made_from": fingerprint}, indent=1).encode() + b"\n",
     }
     for name, data in objects.items():

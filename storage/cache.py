@@ -101,6 +101,7 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
             values = next(rows)
             row[: len(values)] = values
         array[first : first + len(block)] = block
+        store.release()
     record = Record(SEEDS_TASK, fingerprint_digest(info.views), store.written)
     Ledger(place).put(record)
     return record

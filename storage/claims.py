@@ -1,8 +1,9 @@
 """Claims: of several writers that want the same task, one does it at a time; a dead writer's claim is taken over.
 
-A claim is an object beside the task's record, created where there is none, rewritten with a higher count while its
-writer lives, deleted when the task is done. A writer of the same machine that has ended is seen at once; one of another
-machine is taken for dead when its count has not changed for a while, by the watcher's own clock.
+A claim is an object beside the task's record, created where there is none, never rewritten, and deleted when the task
+is done. While its writer lives, it counts up in a second object, its beat: were the claim rewritten, a writer that
+was stopped in the midst of that would put it back when it wakes. A writer of the same machine that has ended is seen at
+once; one of another machine is taken for dead when its beat has not changed for a while, by the watcher's own clock.
 
 Claims save work; they are not what keeps a cache right. A writer that was stopped so long that its claim was taken over
 may wake up and write. It then finds that it no longer holds the claim, and compares every object with the record that
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from .errors import MissingObjectError, StillroomError
 from .ledger import FOLDER, Ledger
-from .place import Place
+from .place import Place, temporary_of
 from .process import Process
 
 BEAT_SECONDS = 20.0
@@ -34,8 +35,8 @@ class Holder:
         process: the writer.
         token: of this one claim; no two have the same.
         since: seconds since 1970, by the writer's clock, when it was taken.
-        renewed: likewise, when it was last renewed.
-        count: how often it has been rewritten.
+        renewed: likewise, when it last gave a sign of life.
+        count: how often it has.
     """
 
     process: Process
@@ -63,7 +64,7 @@ class Claim:
         place: whose ledger the task's record goes to.
         name: of the claim.
         holder: what was written.
-        beat: seconds between its renewals.
+        beat: seconds between its signs of life.
     """
 
     def __init__(self, place: Place, name: str, holder: Holder, beat: float) -> None:
@@ -76,7 +77,7 @@ class Claim:
         self._thread.start()
 
     def held(self) -> bool:
-        """Whether nobody has taken it over."""
+        """Whether nobody has taken it over, since it was taken. It never comes back."""
         found = holder_of(self.place, self.name)
         return found is not None and found.token == self.holder.token
 
@@ -85,6 +86,8 @@ class Claim:
         self._over.set()
         self._thread.join()
         if self.held():
+            if self.holder.count:
+                self.place.delete(Ledger(self.place).beat(self.name))
             self.place.delete(Ledger(self.place).claim(self.name))
 
     def settle(self, task: str) -> bool:
@@ -96,14 +99,12 @@ class Claim:
         return self.held() or confirm(self.place, task)
 
     def _renew(self) -> None:
-        count = 0
         while not self._over.wait(self._beat):
-            count += 1
-            renewed = replace(self.holder, renewed=time.time(), count=count)
+            self.holder = replace(self.holder, renewed=time.time(), count=self.holder.count + 1)
             try:
                 if not self.held():
                     return
-                self.place.write(Ledger(self.place).claim(self.name), renewed.to_json())
+                self.place.write(Ledger(self.place).beat(self.name), self.holder.to_json())
             except (OSError, StillroomError):  # it is tried again; if all else fails, `settle` finds out
                 continue
 
@@ -113,8 +114,8 @@ class Claims:
     """The claims that this process takes, and those of others that it watches.
 
     Args:
-        beat: seconds between renewals of ours.
-        patience: seconds after which another machine's claim that is not renewed is taken over.
+        beat: seconds between signs of life of ours.
+        patience: seconds without one after which another machine's claim is taken over.
     """
 
     beat: float = BEAT_SECONDS
@@ -160,12 +161,16 @@ def holder_of(place: Place, name: str) -> Holder | None:
 
     A claim that cannot be read counts as that of a machine that cannot be seen.
     """
+    holder = _read(place, Ledger(place).claim(name))
+    beat = _read(place, Ledger(place).beat(name)) if holder is not None else None
+    return beat if beat is not None and holder is not None and beat.token == holder.token else holder
+
+
+def _read(place: Place, name: str) -> Holder | None:
     try:
-        data = place.read(Ledger(place).claim(name))
+        return Holder.from_json(place.read(name))
     except MissingObjectError:
         return None
-    try:
-        return Holder.from_json(data)
     except (ValueError, TypeError, AttributeError, KeyError):
         return Holder(_NOBODY, "", 0.0)
 
@@ -174,12 +179,21 @@ def claims_in(place: Place) -> dict[str, Holder]:
     """Every claim under a place, by name, with its holder."""
     found = {}
     for path in place.list(FOLDER):
-        if path.endswith(".claim"):
+        if path.endswith(".claim") and temporary_of(path) is None:
             name = path.removeprefix(f"{FOLDER}/").removesuffix(".claim")
             holder = holder_of(place, name)
             if holder is not None:
                 found[name] = holder
     return found
+
+
+def beats_in(place: Place) -> Iterator[str]:
+    """Names of claims that left a beat behind and are gone: of writers that were stopped, and woke up too late."""
+    for path in place.list(FOLDER):
+        if path.endswith(".beat") and temporary_of(path) is None:
+            name = path.removeprefix(f"{FOLDER}/").removesuffix(".beat")
+            if place.size(Ledger(place).claim(name)) is None:
+                yield name
 
 
 def confirm(place: Place, task: str) -> bool:

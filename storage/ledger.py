@@ -66,6 +66,10 @@ class Ledger:
         """Name of the object that holds a claim; see `claims`."""
         return f"{FOLDER}/{name}.claim"
 
+    def beat(self, name: str) -> str:
+        """Name of the object in which a claim's holder gives signs of life."""
+        return f"{FOLDER}/{name}.beat"
+
     def get(self, task: str) -> Record | None:
         """A task's record, or None where the task is not done.
 

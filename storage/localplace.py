@@ -1,4 +1,7 @@
-"""A place on a local or shared file system, whose writes outlive a crash of the machine once they return."""
+"""A place on a local or shared file system, whose writes outlive a crash of the machine once they return.
+
+Whatever changes the disk goes through `os` here, so that tests can watch each call, and kill or fail at it.
+"""
 
 import builtins
 import errno
@@ -6,7 +9,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -42,7 +45,7 @@ class LocalPlace(Place):
         """Temporary file, fsync, rename, fsync of the folder."""
         path = self.root / name
         with _temporary(path, data) as temporary:
-            os.replace(temporary, path)  # noqa: PTH105 one way to call the system here, which tests can watch
+            os.replace(temporary, path)  # noqa: PTH105
         _sync_folder(path.parent)
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
@@ -58,12 +61,12 @@ class LocalPlace(Place):
                     raise
                 return _create_without_links(path, data)
             finally:
-                os.unlink(temporary)  # noqa: PTH108
+                _unlink_if_possible(temporary)
         return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
         root = str(self.root)
-        walked = os.walk(self.root / prefix)
+        walked = os.walk(self.root / prefix, onerror=_raise_unless_missing)
         names = [os.path.relpath(f"{path}/{file}", root) for path, _, files in walked for file in files]
         yield from sorted(names)
 
@@ -72,7 +75,8 @@ class LocalPlace(Place):
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
 
     def delete(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self.root / name)  # noqa: PTH108
 
     def at(self, name: str) -> "LocalPlace":
         return LocalPlace(self.root / name)
@@ -95,7 +99,7 @@ class LocalPlace(Place):
 @contextmanager
 def _temporary(path: Path, data: bytes | memoryview) -> Iterator[Path]:
     """A file beside `path` that holds `data`, durable; gone after an error."""
-    _make_folder(path.parent)
+    _make_folder(os.path.abspath(path.parent))  # noqa: PTH100
     temporary = path.with_name(f"{TEMPORARY}{Process.here().short()}-{secrets.token_hex(6)}-{path.name}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -108,34 +112,65 @@ def _temporary(path: Path, data: bytes | memoryview) -> Iterator[Path]:
             os.close(descriptor)
         yield temporary
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        _unlink_if_possible(temporary)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk is no use to a reader without the place
         raise
 
 
+def _unlink_if_possible(temporary: Path) -> None:
+    """What cannot be removed is garbage, no failure: the object itself is written, or its own error is on its way."""
+    with suppress(OSError):
+        os.unlink(temporary)  # noqa: PTH108
+
+
 def _create_without_links(path: Path, data: bytes | memoryview) -> bool:
     """For file systems that know no hard links, such as mounted buckets; a reader may find it empty for a moment."""
     try:
-        with path.open("xb") as file:
-            file.write(data)
+        file = path.open("xb")
     except FileExistsError:
         return False
+    try:
+        with file:
+            file.write(data)
+    except BaseException:
+        _unlink_if_possible(path)
+        raise
     return True
 
 
-def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents, each durable in its own parent."""
-    if folder.is_dir():
+_durable: set[str] = set()
+"""Folders whose entry in their parent this process has made durable: once each, since it costs an fsync."""
+
+
+def _make_folder(folder: str) -> None:
+    """Create a folder and its parents, each durable in its own parent.
+
+    One that is there may have been made by a process that was killed before it could see to that.
+    """
+    there = os.path.isdir(folder)  # noqa: PTH112
+    if there and (folder in _durable or os.path.ismount(folder)):
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    parent = os.path.dirname(folder)  # noqa: PTH120
+    if there and not os.access(parent, os.W_OK):
+        return  # nobody like us has made it
+    _make_folder(parent)
+    if not there:
+        with suppress(FileExistsError):  # another writer was faster; a file of that name fails when it is used
+            os.mkdir(folder)  # noqa: PTH102
+    _sync_folder(parent)
+    _durable.add(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be listed is not an empty one: `gc` would take all that it holds for garbage."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error

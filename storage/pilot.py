@@ -78,6 +78,7 @@ def write_pilot(
             config={"write_empty_chunks": True},
         )
         array[:] = values
+    store.release()
     written = {f"{folder}/{name}": item for name, item in store.written.items()}
     record = Record(pilot_task(teacher), fingerprint, written, facts)
     ledger.put(record)

@@ -26,6 +26,7 @@ from .layout import (
     canary_place,
     evaluation_task,
     layout_task,
+    layouts_folder,
     teacher_folder,
 )
 from .ledger import Ledger, Record
@@ -62,9 +63,11 @@ class TeacherWriter:
     def lay_out(self) -> Record:
         """Write the metadata of the arrays, large enough for all views.
 
-        The record goes first here: while the metadata is being replaced, both its old and its new form are good.
+        Where a cache grows, the record goes first: while the metadata is being replaced, its old and its new form are
+        both good.
         """
-        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name), hold=True)
+        grows = any(self.ledger.tasks(layouts_folder(self.name)))
+        store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name))
         attributes = {
             "fingerprint": dict(self.info.fingerprint),
             "classes": self.info.classes,
@@ -108,6 +111,8 @@ class TeacherWriter:
             fill_value=0,
             dimension_names=["canary", "height", "width", "channel"],
         )
+        if not grows:
+            store.release()
         record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
         store.release()
         return record
@@ -148,7 +153,7 @@ class TeacherWriter:
                 f'({float(np.abs(logits).max()):.4g}) does not fit into {dtype}; use cache.codec = "float32"'
             )
         # Held back until it is known what the encoding lost.
-        store = RecordingStore(self.ledger.place, hold=True)
+        store = RecordingStore(self.ledger.place)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
         array = _array(group, LOGITS)
@@ -179,6 +184,7 @@ class TeacherWriter:
             dimension_names=["sample", "class"],
         )
         array[:] = logits
+        store.release()
         return self._finish(evaluation_task(self.name), fingerprint_digest(fingerprint), store, facts)
 
     def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:

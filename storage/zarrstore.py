@@ -178,19 +178,19 @@ class CheckedStore(_PlaceStore):
 class RecordingStore(_PlaceStore):
     """A store for one task's writes, which keeps size and digest of each object for the task's record.
 
-    It sees only metadata and what it wrote itself: what an earlier, interrupted attempt left is replaced without
-    being read.
+    What is written stays in memory until `release`: a task that fails or is stopped before then has written nothing,
+    and none of Zarr's threads writes on after it. It sees only metadata and what it wrote itself: what an earlier,
+    interrupted attempt left is replaced without being read.
 
     Args:
         place: where the objects go.
         creates: folder whose metadata this task makes anew, so does not see either; "" for all of the place.
-        hold: keep what is written in memory until `release`.
     """
 
-    def __init__(self, place: Place, *, creates: str | None = None, hold: bool = False) -> None:
+    def __init__(self, place: Place, *, creates: str | None = None) -> None:
         super().__init__(place, read_only=False)
         self.creates = creates
-        self._held: dict[str, bytes] | None = {} if hold else None
+        self._held: dict[str, bytes] = {}
         self.written: dict[str, Written] = {}
 
     async def exists(self, key: str) -> bool:
@@ -198,25 +198,22 @@ class RecordingStore(_PlaceStore):
 
     async def set(self, key: str, value: Buffer) -> None:
         data = value.to_bytes()
-        if self._held is None:
-            await asyncio.to_thread(self.place.write, key, data)
-        else:
-            self._held[key] = data
+        self._held[key] = data
         self.written[key] = Written.of(data)
 
     def held(self, name: str) -> bytes:
         """An object that is held back."""
-        assert self._held is not None
         return self._held[name]
 
     def release(self) -> None:
-        """Write what was held, in the order in which it came."""
-        assert self._held is not None
-        for key, data in self._held.items():
-            self.place.write(key, data)
+        """Write what was held since the last time, in the order in which it came."""
+        while self._held:
+            key = next(iter(self._held))
+            self.place.write(key, self._held[key])
+            del self._held[key]
 
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
-        if self._held is not None and key in self._held:
+        if key in self._held:
             data = self._held[key]
         elif self._sees(key) and self.place.size(key) is not None:
             data = self.place.read(key)

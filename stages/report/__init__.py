@@ -12,7 +12,7 @@ from ...storage.fingerprint import canonical, digest
 from ...storage.ledger import Ledger, Record, Written
 from ...storage.place import Place
 from ..places import REPORT, REPORT_TASK, student_places
-from ..stage import Advance, Stage, Task
+from ..stage import Advance, Home, Stage, Task
 from .contactsheet import contact_sheet
 from .facts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
 from .page import Facts, page
@@ -47,8 +47,10 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """
     state = _state(config)
     written = page(config, _facts(config)).encode()
+    ledger = Ledger(config.run_place)
+    ledger.drop(REPORT_TASK)  # it would be wrong about the new page, and `verify` would say so if we were killed here
     config.run_place.write(REPORT, written)
-    Ledger(config.run_place).put(Record(REPORT_TASK, state, {REPORT: Written.of(written)}))
+    ledger.put(Record(REPORT_TASK, state, {REPORT: Written.of(written)}))
     advance(task.units)
     return {"path": f"{config.run_place}/{REPORT}"}
 
@@ -94,4 +96,9 @@ def _records_in(place: Place) -> dict[str, bytes]:
     return {task: place.read(ledger.name(task)) for task in ledger.tasks()}
 
 
-STAGE = Stage("report", "pages", tasks, done, run)
+def home(config: Config, task: Task) -> Home:
+    """In the run's own place."""
+    return Home(config.run_place, task.name, task.name)
+
+
+STAGE = Stage("report", "pages", tasks, done, run, home=home)

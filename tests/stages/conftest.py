@@ -87,3 +87,9 @@ def make_run(make_config, run_stages):
         return config
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory):
+    """Where the trials of faults keep their tiny run: it is made once."""
+    return tmp_path_factory.mktemp("trial")

@@ -1,0 +1,136 @@
+"""One task in a cache of its own, cheap to do again and again, whose every writer may leave other bytes."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillroom.stages.executors import Busy, Outcome, attempt
+from stillroom.stages.stage import Home, Stage, Task
+from stillroom.storage.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.claims import Claims, claims_in
+from stillroom.storage.layout import block_task
+from stillroom.storage.ledger import Ledger
+from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.logits import TeacherInfo
+from stillroom.storage.place import temporary_of
+from stillroom.storage.teacherwriter import TeacherWriter
+
+SLOTS, VIEWS, CLASSES, SIZE = 40, 2, 50, 4
+TASK = block_task("t", 0, 0)
+
+
+class SlowPlace(LocalPlace):
+    """A local place with something to do before each write, as a busy disk would make it."""
+
+    before_write: Callable[[str], None] = staticmethod(lambda name: None)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        self.before_write(name)
+        super().write(name, data)
+
+
+@dataclass(frozen=True)
+class OneTask:
+    """The cache, and its one block.
+
+    Attributes:
+        folder: where it is.
+    """
+
+    folder: Path
+
+    def create(self) -> None:
+        """The cache with its seeds and its teacher's layout."""
+        info = CacheInfo({}, 0, {"data": "none"}, (SLOTS,), VIEWS)
+        create_cache(LocalPlace(self.folder), info, [np.arange(SLOTS, dtype=np.uint64)])
+        self.writer().lay_out()
+
+    def writer(self, before_write: Callable[[str], None] | None = None, views: int = VIEWS) -> TeacherWriter:
+        place = SlowPlace(self.folder)
+        if before_write is not None:
+            place.before_write = before_write  # type: ignore[method-assign]
+        cache = Cache(place)
+        info = TeacherInfo({"model": "none"}, CLASSES, SIZE, "float16", (1,))
+        return TeacherWriter(cache.ledger, cache.layout, "t", info, cache.info.views, views)
+
+    def stage(self, value: int, before_write: Callable[[str], None] | None = None) -> Stage:
+        """A stage whose one task writes a number wherever it can."""
+
+        def run(config: Any, task: Task, advance: Callable[[int], None]) -> Mapping[str, Any]:
+            self.writer(before_write).write_block(
+                0,
+                0,
+                np.random.default_rng(value).normal(value, 0.01, (VIEWS, SLOTS, CLASSES)).astype(np.float32),
+                np.full((VIEWS, SLOTS), value, np.uint16),
+                {0: np.full((SIZE, SIZE, 3), value, np.uint8)},
+                {"value": value},
+            )
+            return {"value": value}
+
+        place = LocalPlace(self.folder)
+        return Stage(
+            "write",
+            "blocks",
+            lambda config: [Task(TASK)],
+            lambda config: lambda task: Ledger(place).has(task.name),
+            run,
+            home=lambda config, task: Home(place, task.name, task.name),
+        )
+
+    def attempt(
+        self,
+        value: int,
+        claims: Claims,
+        before_write: Callable[[str], None] | None = None,
+        *,
+        again: bool = False,
+    ) -> Outcome | Busy:
+        config: Any = None
+        return attempt(self.stage(value, before_write), config, Task(TASK), lambda units: None, claims, again=again)
+
+    def finish(self, value: int, claims: Claims, **how: Any) -> Outcome:
+        """Attempt it until it is done, by us or by another."""
+        while isinstance(outcome := self.attempt(value, claims, **how), Busy):
+            time.sleep(0.01)
+        return outcome
+
+    def read(self, cache: Cache, view: int) -> tuple[set[int], set[int]]:
+        """The numbers that a view's logits say, and its digests."""
+        teacher = cache.teacher("t")
+        logits, digests = teacher.logits(0, view), teacher.digests(0, view)
+        return {int(value) for value in np.unique(np.rint(logits))}, {int(value) for value in np.unique(digests)}
+
+    def forget(self) -> None:
+        """Have it done again."""
+        Ledger(LocalPlace(self.folder)).drop(TASK)
+
+    def wrong(self, allowed: set[int], *, halted: bool = False) -> list[str]:
+        """What is not as one of these writers alone would have left it.
+
+        Args:
+            allowed: what they write.
+            halted: whether one of them is halted, maybe in the midst of a write.
+        """
+        place = LocalPlace(self.folder)
+        record = Ledger(place).get(TASK)
+        if record is None:
+            return ["there is no record"]
+        found = [
+            f"{name} is not as its record says" for name, at in record.objects.items() if not at.matches(place, name)
+        ]
+        if found:
+            return found
+        cache = Cache(place)
+        teacher = cache.teacher("t")
+        says = {value for view in range(VIEWS) for numbers in self.read(cache, view) for value in numbers}
+        says |= {int(value) for canary in teacher.canaries() for value in np.unique(canary.pixels)}
+        says.add(int(record.facts["value"]))
+        if len(says) != 1 or not says <= allowed:
+            found.append(f"writers are mixed: {says} of {allowed}")
+        if not halted:
+            found += [f"{name} was left" for name in place.list() if temporary_of(name) is not None]
+        return found + [f"claim {name} was left" for name in claims_in(place)]
