@@ -189,13 +189,14 @@ def test_a_full_disk_leaves_the_old_object_and_no_temporary_file(small_disk, fil
 @pytest.mark.parametrize("moment", ["os.fsync", "os.replace"])
 def test_a_killed_write_leaves_the_old_object_whole(tmp_path, moment):
     place = LocalPlace(tmp_path)
-    place.write("a", b"old")
     # `storage` alone, as a package of its own: the rest takes seconds to import.
     program = f"""
 import os, pathlib, signal
 from storage.localplace import LocalPlace
+place = LocalPlace(pathlib.Path({str(tmp_path)!r}))
+place.write("a", b"old")
 {moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-LocalPlace(pathlib.Path({str(tmp_path)!r})).write("a", b"new" * 100_000)
+place.write("a", b"new" * 100_000)
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -29,6 +29,7 @@ class Written4:
         group = zarr.create_group(store, zarr_format=3)
         array = group.create_array("a", shape=SHAPE, shards=(2, 6, 3), chunks=(1, 2, 3), dtype="f4", fill_value=-1)
         array[:] = VALUES
+        store.release()
         self.written = store.written
 
     def expect(self, name, *, afresh=False):
@@ -87,6 +88,7 @@ def test_a_task_does_not_see_what_an_interrupted_attempt_left(tmp_path):
     place = Written4(str(tmp_path)).place
     store = RecordingStore(place)
     zarr.open_group(store, mode="r+", zarr_format=3)["a"][0, :, 0:3] = 5.0
+    store.release()
     assert list(store.written) == ["a/c/0/0/0"]
     now = zarr.open_array(str(tmp_path / "a"), mode="r")[0:2, :, 0:3]
     assert np.all(now[0] == 5.0)
