@@ -35,3 +35,13 @@ class Finding:
     failures: list[Failure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     kl: list[float] = field(default_factory=list)
+
+    def joined(self, other: "Finding") -> "Finding":
+        """Both as one."""
+        names = self.checked.keys() | other.checked.keys()
+        return Finding(
+            {name: self.checked.get(name, 0) + other.checked.get(name, 0) for name in names},
+            self.failures + other.failures,
+            self.skipped + other.skipped,
+            self.kl + other.kl,
+        )
