@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..storage.dataset import Dataset
@@ -65,6 +66,15 @@ class EvaluationSet:
                 kept.append(pixels[0].clone())
             yield to_images(pixels[0])
         self._kept = kept
+
+    def some(self, shard: int, slots: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Some images of a data shard: float32 [n, 3, size, size] in [0, 1]."""
+        index = self.data.index(shard)
+        images = self.data.images(shard, index)
+        views = centre_views(index.height, index.width, self.crop).take(slots)
+        request = Request([images[slot] for slot in slots], [views])
+        parts = self._renderer.stream(request.cut(index.pixels[slots], self.batch_size))
+        return torch.cat([to_images(pixels[0]) for (pixels,) in parts])
 
     def logits(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """A model's logits on all of it: float32 [sample, class] on the CPU."""

@@ -32,17 +32,33 @@ def load_checkpoint(place: Place) -> dict[str, Any] | None:
     Raises:
         DamagedObjectError: it is not what was written.
     """
+    body = read_checkpoint(place)
+    if body is None:
+        return None
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise _damaged(place, str(error)) from error
+    return state
+
+
+def read_checkpoint(place: Place) -> bytes | None:
+    """The last checkpoint's bytes, once they match their digest; None where there is none.
+
+    Raises:
+        DamagedObjectError: they do not.
+    """
     try:
         data = place.read(CHECKPOINT)
     except MissingObjectError:
         return None
     body, stated = data[:-_DIGITS], data[-_DIGITS:]
-    try:
-        if digest(body).encode() != stated:
-            raise ValueError("its digest does not match")
-        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DamagedObjectError(
-            f"{place}/{CHECKPOINT} is damaged ({error}); delete it to train the student from the beginning"
-        ) from error
-    return state
+    if digest(body).encode() != stated:
+        raise _damaged(place, "its digest does not match")
+    return body
+
+
+def _damaged(place: Place, why: str) -> DamagedObjectError:
+    return DamagedObjectError(
+        f"{place}/{CHECKPOINT} is damaged ({why}); delete it to train the student from the beginning"
+    )

@@ -38,3 +38,14 @@ class Finding:
     skipped: list[str] = field(default_factory=list)
     lost: dict[str, Any] = field(default_factory=dict)
     kl: list[float] = field(default_factory=list)
+
+    def joined(self, other: "Finding") -> "Finding":
+        """Both as one."""
+        names = self.checked.keys() | other.checked.keys()
+        return Finding(
+            {name: self.checked.get(name, 0) + other.checked.get(name, 0) for name in names},
+            self.failures + other.failures,
+            self.skipped + other.skipped,
+            self.lost | other.lost,
+            self.kl + other.kl,
+        )

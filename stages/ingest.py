@@ -17,6 +17,7 @@ from ..pipeline.seeds import uid_of
 from ..pipeline.verdict import Accepted, Rejected
 from ..storage.dataset import (
     DESCRIPTION,
+    JOINED,
     REJECTED,
     WHOLE_TASK,
     Dataset,
@@ -47,9 +48,9 @@ def tasks(config: Config) -> Sequence[Task]:
     """Data shards of each part, then the description of each."""
     found = []
     for part in parts(config):
-        description = _description(config, part)
-        if description is not None:
-            sizes = dict(zip(description.numbers, description.sizes, strict=True))
+        data = _dataset(config, part)
+        if data is not None:
+            sizes = dict(zip(data.description.numbers, data.description.sizes, strict=True))
         else:
             sizes = dict(enumerate(_planned(open_source(config, part))))
         found += [Task(f"{part}/{ingest_task(number)}", 0, size) for number, size in sizes.items()]
@@ -62,7 +63,8 @@ def done(config: Config) -> Callable[[Task], bool]:
     Raises:
         FingerprintError: its data was ingested from elsewhere or by other settings.
     """
-    described = {part: _description(config, part) for part in parts(config)}
+    joined = {part: data for part in parts(config) if (data := _dataset(config, part)) is not None}
+    described = {part: joined[part].description if part in joined else None for part in parts(config)}
     for part, description in described.items():
         if description is not None:
             _refuse_other_source(place_of(config, part), description.ingest, _made_from(config, part))
@@ -76,7 +78,7 @@ def done(config: Config) -> Callable[[Task], bool]:
         record = Ledger(place).get(name)
         if record is not None and description is None:
             _refuse_changed_source(config, part, place, record, open_source(config, part))
-        return record is not None
+        return record is not None and (part not in joined or joined[part].joins(record))
 
     return check
 
@@ -134,15 +136,13 @@ def _whole(place: Place, description: Description) -> str:
 
 def _indexes(place: Place, numbers: Sequence[int]) -> list[str]:
     records = [Ledger(place).get(ingest_task(number)) for number in numbers]
-    return [
-        "" if record is None else record.objects[index_name(n)].digest
-        for n, record in zip(numbers, records, strict=True)
-    ]
+    found = [record and record.objects.get(index_name(n)) for n, record in zip(numbers, records, strict=True)]
+    return [item.digest if item else "" for item in found]
 
 
-def _description(config: Config, part: str) -> Description | None:
+def _dataset(config: Config, part: str) -> Dataset | None:
     try:
-        return Dataset(place_of(config, part)).description
+        return Dataset(place_of(config, part))
     except (MissingObjectError, DamagedObjectError):
         return None
 
@@ -254,7 +254,8 @@ def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
         ingest=_made_from(config, part),
     )
     written[DESCRIPTION] = _write(place, DESCRIPTION, stated.to_json())
-    ledger.put(Record(WHOLE_TASK, _whole(place, stated), written))
+    joined = dict(zip((index_name(number) for number in indexes), _indexes(place, stated.numbers), strict=True))
+    ledger.put(Record(WHOLE_TASK, _whole(place, stated), written, {JOINED: joined}))
     return {"samples": accepted, "rejected": len(rejected), "classes": len(classes)}
 
 

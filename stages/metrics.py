@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,12 +20,13 @@ class Metrics:
 
     Args:
         place: the student's.
-        step: where the student goes on; later lines of an interrupted attempt are dropped.
+        step: where the student goes on.
+        lines: what was noted before that, from its checkpoint: the file has no digest until the student is finished.
     """
 
-    def __init__(self, place: Place, step: int) -> None:
+    def __init__(self, place: Place, step: int, lines: Sequence[dict[str, Any]] = ()) -> None:
         self._place = place
-        self._lines = [line for line in read_metrics(place) if line["step"] <= step] if step else []
+        self._lines = list(lines)
         folder = place.local("tensorboard")
         self._board = SummaryWriter(str(folder), purge_step=step) if folder is not None else None
         self._flushed = time.monotonic()
@@ -54,6 +56,11 @@ class Metrics:
         lines = [line for line in self._lines if line["event"] == event and line["step"] == step]
         return {name: value for line in lines for name, value in line.items() if name not in ("event", "step")}
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All that is noted, oldest first."""
+        return self._lines
+
     def flush(self) -> None:
         """Write what is noted."""
         text = "".join(json.dumps(line) + "\n" for line in self._lines)
@@ -68,8 +75,12 @@ def read_metrics(place: Place) -> list[dict[str, Any]]:
     except MissingObjectError:
         return []
     try:
-        return [json.loads(line) for line in text.splitlines()]
-    except ValueError as error:
+        lines = [json.loads(line) for line in text.splitlines()]
+        for line in lines:
+            if not isinstance(line["event"], str) or not isinstance(line["step"], int):
+                raise ValueError(f"{line} is no event at a step")
+        return lines
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedObjectError(
             f"{place}/{METRICS} is damaged ({error}); delete it, the student does without"
         ) from error

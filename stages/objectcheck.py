@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..storage.errors import MissingObjectError, StillroomError
+from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place, temporary_of
 from ..storage.urls import open_parent
+from .checkpoint import CHECKPOINT, read_checkpoint
 from .findings import Failure, Finding
 from .places import Holding
 
@@ -36,6 +37,9 @@ def check_objects(holding: Holding, part: int, parts: int) -> Finding:
     found = False
     for task in tasks[part::parts]:
         for record in _records(ledger, [task], holding, finding):
+            for name in sorted(holding.required(task) - record.objects.keys()):
+                message = f"is not listed by the record {ledger.name(task)}"
+                finding.failures.append(Failure(CHECK, f"{holding.name}: {name}", message, (holding.name, task)))
             for name, written in record.objects.items():
                 found = True
                 finding.checked[CHECK] += 1
@@ -51,8 +55,20 @@ def check_objects(holding: Holding, part: int, parts: int) -> Finding:
     if not found and not finding.failures and part == 0 and holding.name in ("train", "eval", "cache"):
         finding.failures.append(Failure(CHECK, holding.name, f"{holding.place} has no records"))
     if part == 0:
+        finding.failures += _checkpoint(holding)
         finding.skipped += _lying_about(holding, ledger)
     return finding
+
+
+def _checkpoint(holding: Holding) -> list[Failure]:
+    """A student's checkpoint has no record; it carries its own digest."""
+    if CHECKPOINT not in holding.working:
+        return []
+    try:
+        read_checkpoint(holding.place)
+    except DamagedObjectError as error:
+        return [Failure(CHECK, f"{holding.name}: {CHECKPOINT}", str(error))]
+    return []
 
 
 def _records(ledger: Ledger, tasks: Sequence[str], holding: Holding, finding: Finding) -> list[Record]:

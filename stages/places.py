@@ -8,7 +8,7 @@ from ..pipeline.config import Config
 from ..storage.cache import Cache
 from ..storage.dataset import DESCRIPTION, REJECTED, WHOLE_TASK, index_name, ingest_task, shard_name
 from ..storage.errors import StoreError
-from ..storage.layout import SEEDS, SEEDS_TASK, claim_of
+from ..storage.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
 from ..storage.ledger import FOLDER
 from ..storage.place import Place, temporary_of
 from .checkpoint import CHECKPOINT
@@ -29,12 +29,14 @@ class Holding:
         name: "train", "eval", "cache", "students/NAME" or "run".
         place: where it is.
         claim: from an object's name to the claim of the task that writes it; None for what is not stillroom's.
+        required: from a task's name to what its record must list.
         working: names of objects that need no record: a task in progress goes on from them, or people read them.
     """
 
     name: str
     place: Place
     claim: Callable[[str], str | None]
+    required: Callable[[str], frozenset[str]]
     working: frozenset[str] = frozenset()
 
     def names(self) -> Iterator[str]:
@@ -69,14 +71,17 @@ def student_places(config: Config) -> dict[str, Place]:
 
 def holdings(config: Config) -> list[Holding]:
     """Every place of a run: data, cache, students that have begun, and the run's own."""
-    found = [Holding(part, place_of(config, part), _of_data, frozenset({REJECTED})) for part in parts(config)]
-    found.append(Holding("cache", config.cache_place, _of_cache(config.cache_place)))
+    found = [
+        Holding(part, place_of(config, part), _of_data, _by_ingest, frozenset({REJECTED})) for part in parts(config)
+    ]
+    layout = _layout(config.cache_place)
+    found.append(Holding("cache", config.cache_place, _of_cache(layout), _in_cache(layout)))
     for name, place in student_places(config).items():
         if next(place.list(), None) is not None:
             done = place.size(f"{FOLDER}/{STUDENT_TASK}.json") is not None
             working = frozenset() if done else frozenset({CHECKPOINT, METRICS})
-            found.append(Holding(f"students/{name}", place, _of_student, working))
-    found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None))
+            found.append(Holding(f"students/{name}", place, _of_student, _BY_STUDENT, working))
+    found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None, _BY_REPORT))
     return found
 
 
@@ -89,13 +94,38 @@ def _of_data(name: str) -> str | None:
     return None
 
 
-def _of_cache(place: Place) -> Callable[[str], str | None]:
-    """Without its seeds, a cache's shape is not known, and nothing else in it is taken for ours."""
+def _by_ingest(task: str) -> frozenset[str]:
+    if task == WHOLE_TASK:
+        return frozenset({DESCRIPTION, REJECTED})
+    number = task.rpartition("/")[2]
+    return frozenset({index_name(int(number))} if number.isdecimal() else ())
+
+
+def _layout(place: Place) -> Layout | None:
+    """None where the seeds are not written, or damaged."""
     try:
-        layout = Cache(place).layout
+        return Cache(place).layout
     except StoreError:
+        return None
+
+
+def _of_cache(layout: Layout | None) -> Callable[[str], str | None]:
+    """Without its seeds, a cache's shape is not known, and nothing else in it is taken for ours."""
+    if layout is None:
         return lambda name: SEEDS_TASK if name.partition("/")[0] in ("zarr.json", SEEDS) else None
     return partial(claim_of, layout)
+
+
+def _in_cache(layout: Layout | None) -> Callable[[str], frozenset[str]]:
+    return partial(written_by, layout) if layout is not None else lambda _: frozenset()
+
+
+def _exactly(task: str, *names: str) -> Callable[[str], frozenset[str]]:
+    return lambda found: frozenset(names if found == task else ())
+
+
+_BY_STUDENT = _exactly(STUDENT_TASK, WEIGHTS, RESULT, METRICS)
+_BY_REPORT = _exactly(REPORT_TASK, REPORT)
 
 
 def _of_student(name: str) -> str | None:

@@ -23,7 +23,7 @@ from ..storage.cache import Cache
 from ..storage.codecname import PLAIN
 from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
-from ..storage.layout import block_task
+from ..storage.layout import block_task, canary_place
 from ..storage.losses import FACTS
 from .findings import Failure
 from .machine import threads_of
@@ -55,9 +55,14 @@ class Checked:
 
 
 @lru_cache(maxsize=2)
-def _teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None:
+def loaded_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None:
     """Built once per worker process; None where its weights are not at hand."""
     return load_teacher(section, classes) if Path(section.weights).is_file() else None
+
+
+def bound_of(config: Config, section: Teacher) -> float:
+    """Nats by which a teacher may differ from its cached logits in one view."""
+    return config.verify.max_kl or MAX_KL[section.precision]
 
 
 @lru_cache(maxsize=1)
@@ -101,8 +106,8 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     data = Dataset(config.data_place)
     recipe = Recipe.from_data(dict(cache.info.recipe))
     cached = cache.teacher(name)
-    teacher = _teacher(section, data.classes)
-    slack = config.verify.max_kl or MAX_KL[section.precision]
+    teacher = loaded_teacher(section, data.classes)
+    slack = bound_of(config, section)
     checked = Checked()
     backend: Backend = cache.info.views["renderer"]["backend"]
     if backend == "dali-gpu" and not torch.cuda.is_available():
@@ -121,11 +126,14 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         block = view // cache.layout.views_per_block
         return ("cache", block_task(name, shard, block)) if same_renderer else None
 
+    numbers = range(len(cached.info.canaries))
+    canaries = [cached.canary(number) for number in numbers if canary_place(cache.layout, number)[0] == shard]
     renderer = _renderer(cached.info.size, recipe.colour, backend, threads_of(config))
     for view in range(config.views.count):
         slots = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
         partner, share = draw_partners(recipe, seeds, view)
-        rows = np.union1d(slots, partner[slots]).astype(np.int64)
+        kept = {canary.slot: canary for canary in canaries if canary.view == view} if same_renderer else {}
+        rows = np.union1d(np.union1d(slots, partner[slots]), list(kept)).astype(np.int64)
         if not len(rows):
             continue
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
@@ -139,6 +147,11 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
                 where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
                 message = f"the view of {index.key[row]!r} has digest {found:04x}, {there:04x} is in the cache"
                 checked.problems.append(Failure("digests", where, message, redo(view)))
+        for row, now_pixels in zip(rows, pixels.cpu().numpy(), strict=True):
+            if row in kept and not np.array_equal(now_pixels, kept[row].pixels):
+                where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
+                message = f"the view of {index.key[row]!r} that is kept whole is not the view that is rendered now"
+                checked.problems.append(Failure("canaries", where, message, redo(view)))
         if teacher is not None and len(slots):
             own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
             now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))

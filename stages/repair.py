@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..pipeline.config import Config
 from ..storage.claims import Claim, Claims
+from ..storage.layout import claim_of_task
 from ..storage.ledger import Ledger
 from ..storage.place import Place
 from .places import holdings
@@ -23,7 +24,7 @@ def repair(config: Config, tasks: Sequence[tuple[str, str]]) -> list[str]:
     claims = Claims()
     lines = []
     for name, task in tasks:
-        with claims.taken(places[name], task) as claim:
+        with claims.taken(places[name], claim_of_task(task)) as claim:
             if isinstance(claim, Claim):
                 Ledger(places[name]).drop(task)
                 lines.append(f"{name}: {task} will be done again")

@@ -25,6 +25,17 @@ def views_fingerprint(config: Config, data: Dataset) -> Fingerprint:
     }
 
 
+def cache_info(config: Config, data: Dataset) -> CacheInfo:
+    """Attributes of the cache that a run makes."""
+    return CacheInfo(
+        recipe=config.views.recipe.to_data(),
+        root_seed=config.views.seed,
+        views=views_fingerprint(config, data),
+        sizes=data.sizes,
+        views_per_block=config.views.views_per_block,
+    )
+
+
 def open_cache(config: Config, data: Dataset, *, writing: bool) -> Cache:
     """The cache of a run.
 
@@ -63,13 +74,7 @@ def done(config: Config) -> Callable[[Task], bool]:
 def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:  # noqa: ARG001
     """Create the cache and write the seeds."""
     data = Dataset(config.data_place)
-    info = CacheInfo(
-        recipe=config.views.recipe.to_data(),
-        root_seed=config.views.seed,
-        views=views_fingerprint(config, data),
-        sizes=data.sizes,
-        views_per_block=config.views.views_per_block,
-    )
+    info = cache_info(config, data)
     seeds = (seeds_of(data.index(shard).uid, config.views.seed) for shard in range(len(data.sizes)))
     create_cache(config.cache_place, info, seeds)
     advance(data.samples)

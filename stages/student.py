@@ -80,16 +80,15 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         _refuse_gaps(config, student, cache)
     loader = _loader(config, student, cache, data)
     trainer = _trainer(config, student, data, loader.steps * student.epochs)
-    spent, proved = _restore(trainer, place, fingerprint)
+    spent, proved, lines = _restore(trainer, place, fingerprint)
     advance(trainer.step * student.batch_size)
     evaluation = _evaluation(config, student, loader.backend)
     teacher = _teacher_on_evaluation_set(config, student, cache)
     started = time.perf_counter() - spent
-    with Metrics(place, trainer.step) as metrics:
+    with Metrics(place, trainer.step, lines) as metrics:
 
         def keep() -> None:
-            metrics.flush()
-            _save(trainer, place, fingerprint, time.perf_counter() - started, proved)
+            _save(trainer, place, fingerprint, metrics, time.perf_counter() - started, proved)
 
         saved = time.monotonic()
         within_step = False
@@ -275,16 +274,24 @@ def _teacher_on_evaluation_set(config: Config, student: Student, cache: Cache) -
     return torch.from_numpy(teacher.evaluation())
 
 
-def _save(trainer: Trainer, place: Place, fingerprint: Fingerprint, seconds: float, proved: int) -> None:
-    about = {"made_from": json.dumps(dict(fingerprint)), "seconds": seconds, "proved": proved}
+def _save(
+    trainer: Trainer, place: Place, fingerprint: Fingerprint, metrics: Metrics, seconds: float, proved: int
+) -> None:
+    metrics.flush()
+    about = {
+        "made_from": json.dumps(dict(fingerprint)),
+        "metrics": json.dumps(metrics.lines),
+        "seconds": seconds,
+        "proved": proved,
+    }
     save_checkpoint(place, {**trainer.state(), **about})
 
 
-def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[float, int]:
+def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[float, int, Sequence[dict[str, Any]]]:
     """Go on from the last checkpoint, if there is one.
 
     Returns:
-        Seconds that were spent, and views that were proved, before it.
+        Seconds that were spent, views that were proved, and figures that were noted, before it.
 
     Raises:
         FingerprintError: it is of a student that was trained otherwise.
@@ -292,10 +299,10 @@ def _restore(trainer: Trainer, place: Place, fingerprint: Fingerprint) -> tuple[
     """
     state = load_checkpoint(place)
     if state is None:
-        return 0.0, 0
+        return 0.0, 0, ()
     _refuse_other_student(place, json.loads(state["made_from"]), fingerprint)
     trainer.restore(state)
-    return float(state["seconds"]), int(state["proved"])
+    return float(state["seconds"]), int(state["proved"]), json.loads(state["metrics"])
 
 
 def _finish(

@@ -1,6 +1,7 @@
 """Verify: is what is on disk what was written, and is it right?
 
-Every object against the ledger, seeds against their derivation, and a random share of the views made again: rendered,
+Every object against the ledger, and the ledger against the list of tasks; images against their index, seeds against
+their derivation, all arrays read as a student reads them; and a random share of the views made again: rendered,
 compared by digest, and shown to the teacher once more.
 """
 
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..pipeline.config import Config
-from ..pipeline.seeds import seeds_of, uid_of
 from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
@@ -20,33 +20,51 @@ from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task, teacher_folder
 from ..storage.ledger import Ledger, Record
 from ..storage.losses import FACTS, join_losses
+from .cachecheck import SEEDS, check_block, check_seeds
+from .datacheck import CHECK as DATA
+from .datacheck import check_data_shard, check_description
+from .evaluationcheck import CHECK as EVALUATION
+from .evaluationcheck import recheck_evaluation
 from .findings import Failure, Finding
 from .objectcheck import CHECK, check_objects, parts_of
-from .places import holdings, parts, place_of
+from .places import holdings, place_of
+from .places import parts as parts_named
 from .recheck import recheck_shard
 from .stage import Advance, Stage, Task
+from .taskcheck import CHECK as TASKS
+from .taskcheck import check_tasks
 
 TASK = "verified"
-_SEEDS, _VIEWS, _CODEC = "seeds", "views", "codec"
+_VIEWS, _CODEC = "views", "codec"
 _ROUNDING = 1e-3, 2e-5
 """By which share, and by how many nats, a mean in a record may pass its bound: both were added up in float32."""
 
 
 def tasks(config: Config) -> Sequence[Task]:
-    """The objects of each place in parts, the seeds, and each teacher's losses and data shards."""
+    """The objects of each place in parts, the list of tasks, data shards, seeds, each teacher's losses and views."""
     found = []
     for holding in holdings(config):
         parts = parts_of(holding.place)
         found += [Task(f"{CHECK}/{part}/{parts}/{holding.name}") for part in range(parts)]
-    found.append(Task(_SEEDS))
-    try:
-        data = Dataset(config.data_place)
-    except DamagedObjectError:
-        return found  # the objects' check names what is damaged
+    found.append(Task(TASKS))
+    shards = {part: _shards(config, part) for part in parts_named(config)}
+    for part, count in shards.items():
+        found += [Task(f"{DATA}/{part}/{shard}") for shard in range(count)]
+    found.append(Task(SEEDS))
     for section in config.teacher:
         found.append(Task(f"{_CODEC}/{section.name}"))
-        found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(len(data.sizes))]
+        found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(shards["train"])]
+        if config.data.evaluates:
+            found.append(Task(f"{EVALUATION}/{section.name}"))
     return found
+
+
+def _shards(config: Config, part: str) -> int:
+    """Data shards of a part; none where its description is damaged, which the objects' check says."""
+    try:
+        return len(Dataset(place_of(config, part)).sizes)
+    except DamagedObjectError:
+        return 0
 
 
 def done(config: Config) -> Callable[[Task], bool]:
@@ -66,10 +84,17 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         part, parts, name = rest.split("/", 2)
         holding = next(holding for holding in holdings(config) if holding.name == name)
         finding = check_objects(holding, int(part), int(parts))
-    elif kind == _SEEDS:
-        finding = _guarded(_SEEDS, "seeds", lambda: _check_seeds(config))
+    elif kind == TASKS:
+        finding = check_tasks(config)
+    elif kind == DATA:
+        part, _, shard = rest.partition("/")
+        finding = _guarded(DATA, f"{part}, data shard {shard}", lambda: _check_data(config, part, int(shard)))
+    elif kind == SEEDS:
+        finding = _guarded(SEEDS, "seeds", lambda: check_seeds(config))
     elif kind == _CODEC:
         finding = _guarded(_CODEC, f"teacher {rest}", lambda: _check_codec(config, rest))
+    elif kind == EVALUATION:
+        finding = _guarded(EVALUATION, f"teacher {rest}", lambda: recheck_evaluation(config, rest))
     else:
         teacher, _, shard = rest.partition("/")
         finding = _guarded(
@@ -118,7 +143,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
 
 def _state(config: Config) -> str:
     """Digest of all records of data and cache, and of how they are verified."""
-    places = {"cache": config.cache_place, **{part: place_of(config, part) for part in parts(config)}}
+    places = {"cache": config.cache_place, **{part: place_of(config, part) for part in parts_named(config)}}
     records = {
         name: [[task, digest(place.read(Ledger(place).name(task)))] for task in Ledger(place).tasks() if task != TASK]
         for name, place in places.items()
@@ -139,20 +164,10 @@ def _guarded(check: str, where: str, body: Callable[[], Finding]) -> Finding:
         return Finding({check: 1}, [Failure(check, where, str(error))])
 
 
-def _check_seeds(config: Config) -> Finding:
-    """Derive every uid and seed again."""
-    data, cache = Dataset(config.data_place), Cache(config.cache_place)
-    finding = Finding({_SEEDS: 0})
-    for shard in range(len(data.sizes)):
-        index = data.index(shard)
-        uids = np.array([uid_of(key) for key in index.key], np.uint64)
-        wrong = (uids != index.uid) | (seeds_of(uids, cache.info.root_seed) != cache.seeds(shard))
-        finding.checked[_SEEDS] += len(index)
-        finding.failures += [
-            Failure(_SEEDS, f"data shard {shard}, slot {slot}", f"the seed of {index.key[slot]!r} is not its own")
-            for slot in np.flatnonzero(wrong)
-        ]
-    return finding
+def _check_data(config: Config, part: str, shard: int) -> Finding:
+    """A data shard; the first one stands for the whole, too."""
+    finding = check_data_shard(config, part, shard)
+    return finding if shard else finding.joined(check_description(config, part))
 
 
 def _check_codec(config: Config, teacher: str) -> Finding:
@@ -185,23 +200,22 @@ def _check_codec(config: Config, teacher: str) -> Finding:
 
 
 def _check_views(config: Config, teacher: str, shard: int) -> Finding:
-    """Make a share of a data shard's views again."""
+    """Read a data shard's views, and make a share of them again."""
     cache = Cache(config.cache_place)
+    cached = cache.teacher(teacher)
     finding = Finding({"digests": 0, "teacher": 0})
-    blocks = config.views.count // config.views.views_per_block
-    for block in range(blocks):
-        if cache.ledger.get(block_task(teacher, shard, block)) is None:
+    for block in range(config.views.count // config.views.views_per_block):
+        if cache.ledger.has(block_task(teacher, shard, block)):
+            finding = finding.joined(check_block(cache, cached, shard, block))
+        else:
             where = f"teacher {teacher}, data shard {shard}, block {block}"
-            finding.failures.append(Failure(_VIEWS, where, "is missing; run `stillroom teacher`"))
+            missing = Failure(_VIEWS, where, "is missing; run `stillroom teacher`")
+            finding = finding.joined(Finding({_VIEWS: 1}, [missing]))
     if finding.failures:
-        finding.checked[_VIEWS] = blocks
         return finding
     checked = recheck_shard(config, cache, teacher, shard)
-    finding.checked = {"digests": checked.rendered, "teacher": len(checked.kl)}
-    finding.kl = checked.kl
-    finding.skipped = checked.skipped
-    finding.failures += checked.problems
-    return finding
+    found = {"digests": checked.rendered, "teacher": len(checked.kl)}
+    return finding.joined(Finding(found, checked.problems, checked.skipped, kl=checked.kl))
 
 
 STAGE = Stage("verify", "checks", tasks, done, run, conclude)

@@ -4,6 +4,7 @@ Everything is read through a store that checks each object against the ledger. K
 nothing of images or models.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +25,11 @@ from .layout import (
     Layout,
     block_teacher,
     layouts_folder,
+    teacher_folder,
     writing_tasks,
 )
 from .ledger import Ledger, Record, Written
-from .logits import TeacherLogits
+from .logits import TeacherInfo, TeacherLogits
 from .metadata import check_array, count, counts, group_attributes
 from .place import Place
 from .urls import open_place
@@ -78,7 +80,11 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
         place: where the cache goes.
         info: its attributes.
         seeds: for each data shard in turn, uint64 [slot].
+
+    Raises:
+        StoreError: there are logits of other views, which this cache could not vouch for; nothing was written.
     """
+    _refuse_to_orphan(place, info)
     store = RecordingStore(place, creates="")
     group = zarr.create_group(store, zarr_format=3, attributes={"stillroom": info.attributes()})
     group.create_group(TEACHERS)
@@ -122,6 +128,23 @@ def _info(store: CheckedStore, stored: Mapping[str, Any]) -> CacheInfo:
     if not sizes:
         raise StoreError(f"{store.place} has no data shards; this is no cache that stillroom wrote")
     return CacheInfo(recipe, int(root_seed), views, sizes, count(store, "", stored, "views_per_block", MOST_VIEWS))
+
+
+def _refuse_to_orphan(place: Place, info: CacheInfo) -> None:
+    """After a repair of the seeds, the same cache must come back: one of other views would give up every logit."""
+    ledger = Ledger(place)
+    for name in ledger.folders(TEACHERS):
+        laid_out = {record.fingerprint for record in ledger.records(layouts_folder(name))}
+        try:
+            stored = json.loads(place.read(f"{teacher_folder(name)}/zarr.json"))["attributes"]["stillroom"]
+            teacher = TeacherInfo(**{**stored, "canaries": tuple(stored["canaries"])})
+        except (MissingObjectError, ValueError, KeyError, TypeError):
+            continue  # damaged itself, so that it cannot be told
+        if laid_out and teacher.identity(info.views) not in laid_out:
+            raise StoreError(
+                f"{place} holds logits of teacher {name!r} that are of other views than this run's: of other data, "
+                "recipe, seed, or version of the renderer; go back to those that made them, or choose another cache.dir"
+            )
 
 
 def open_cache(url: str) -> "Cache":
@@ -179,7 +202,13 @@ class Cache:
     def seeds(self, shard: int) -> npt.NDArray[np.uint64]:
         """Seeds of a data shard: uint64 [slot], as many as it has samples."""
         array: Any = self.group[SEEDS]
-        return np.asarray(array[shard, : self.layout.sizes[shard]])
+        try:
+            return np.asarray(array[shard, : self.layout.sizes[shard]])
+        except (ValueError, RuntimeError) as error:
+            raise DamagedObjectError(
+                f"the seeds of data shard {shard} in {self.place} are damaged, and their record with them ({error}); "
+                "`stillroom verify --repair` has them written again"
+            ) from error
 
     def teacher(self, name: str) -> TeacherLogits:
         """A teacher's arrays.

@@ -23,6 +23,8 @@ DESCRIPTION = "dataset.json"
 REJECTED = "rejected.jsonl"
 WHOLE_TASK = "dataset"
 """Task that joins the indexes and writes the description."""
+JOINED = "indexes"
+"""Fact of that task's record: digest of each index that it joined, by the index's name."""
 FORMAT = 1
 
 
@@ -75,6 +77,11 @@ class Dataset:
     Args:
         place: where `dataset.json` is.
 
+    Attributes:
+        description: what that says.
+        ledger: the data set's.
+        joined: digest of each index that it was made from, by name; empty where an older version did not note them.
+
     Raises:
         MissingObjectError: nothing was ingested there, or not completely.
         DataError: a newer version of stillroom wrote it.
@@ -83,6 +90,7 @@ class Dataset:
     place: Place
     description: Description = field(init=False)
     ledger: Ledger = field(init=False)
+    joined: Mapping[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.place)
@@ -96,6 +104,7 @@ class Dataset:
             stored = json.loads(data)
         except (MissingObjectError, ValueError) as error:
             raise DamagedObjectError(f"{self.place}/{DESCRIPTION} is damaged ({error}); run ingest again") from error
+        self.joined = record.facts.get(JOINED, {})
         found = stored.get("format") if isinstance(stored, dict) else None
         if isinstance(found, int) and found != FORMAT:
             raise DataError(
@@ -132,12 +141,25 @@ class Dataset:
         name = index_name(number)
         if record is None:
             raise MissingObjectError(f"{self.place} has no record of data shard {number}; run `stillroom ingest` again")
+        if not self.joins(record):
+            raise DamagedObjectError(
+                f"the record {self.place}/{self.ledger.name(record.task)} and its {name} are not those that "
+                f"{DESCRIPTION} was made from; `stillroom verify --repair` has the data shard made again"
+            )
         return read_index(self.place, record, name)
+
+    def joins(self, record: Record) -> bool:
+        """Whether a data shard's record is one of those that the description was made from."""
+        return all(name not in self.joined or item.digest == self.joined[name] for name, item in record.objects.items())
+
+    def owns(self, shard: int) -> bool:
+        """Whether ingest wrote a data shard's tar; it may be somebody else's that is only indexed."""
+        return self.description.shards[shard] == shard_name(self.description.numbers[shard])
 
     def shard_bytes(self, shard: int) -> bytes:
         """A data shard's tar, whole, in one read."""
         url = self.description.shards[shard]
-        if url == shard_name(self.description.numbers[shard]):
+        if self.owns(shard):
             return self.place.read(url)
         place, name = open_parent(url)
         return place.read(name)

@@ -49,6 +49,10 @@ class DamagedObjectError(StoreError):
     code = "damaged"
 
 
+class DamagedChunkError(DamagedObjectError):
+    """A chunk's bytes are not what its codec wrote. Whoever reads the array adds which object they are of."""
+
+
 class FingerprintError(StoreError):
     """A run meets data that was made from other inputs.
 

@@ -127,6 +127,39 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
     return ()
 
 
+def written_by(layout: Layout, task: str) -> frozenset[str]:
+    """What the record of a task must list: all that it writes but canaries and chunks of evaluation logits.
+
+    Empty for a task that writes nothing here.
+    """
+    if task == SEEDS_TASK:
+        chunks = range(-(-layout.shards // layout.seeds_chunk()[0]))
+        return frozenset(
+            {"zarr.json", f"{TEACHERS}/zarr.json", f"{SEEDS}/zarr.json", *(f"{SEEDS}/c/{chunk}/0" for chunk in chunks)}
+        )
+    parts = task.split("/")
+    if parts[0] != TEACHERS or len(parts) < 3:
+        return frozenset()
+    folder = teacher_folder(parts[1])
+    if parts[2] == EVALUATION:
+        return frozenset({f"{folder}/{EVALUATION}/zarr.json"})
+    if parts[2] == PILOT:
+        return frozenset({f"{folder}/{PILOT}/{name}zarr.json" for name in ("", "logits/", "places/", "model/")})
+    if task.startswith(f"{layouts_folder(parts[1])}/"):
+        return frozenset(
+            {f"{folder}/{name}zarr.json" for name in ("", *(f"{a}/" for a in (LOGITS, DIGESTS, CANARIES)))}
+        )
+    shard, _, block = parts[-1].partition(".")
+    where = f"{int(shard)}/{int(block)}"
+    return frozenset({f"{folder}/{LOGITS}/c/{where}/0/0", f"{folder}/{DIGESTS}/c/{where}/0"})
+
+
+def claim_of_task(task: str) -> str:
+    """The claim under which a task is done: its own name, but for layouts, which write the same objects."""
+    folder, _, name = task.rpartition("/")
+    return folder if name.isdecimal() and folder.startswith(f"{TEACHERS}/") and folder.endswith("/layout") else task
+
+
 def claim_of(layout: Layout, name: str) -> str | None:
     """The claim under which an object of the cache is written; None for a name that no task writes.
 

@@ -134,6 +134,8 @@ class Ledger:
             stated = body.pop("digest")
             if digest(canonical(body)) != stated or body["task"] != task:
                 raise ValueError("its digest does not match")
+            if canonical({**body, "digest": stated}) != data:
+                raise ValueError("it is not written as records are")  # 1E-06 for 1e-06 is one flipped bit
             objects = {name: Written(int(size), str(hexa)) for name, (size, hexa) in body["objects"].items()}
             return Record(body["task"], body["fingerprint"], objects, body["facts"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,7 +4,7 @@ All of it comes through the cache's checked store. Knows numbers, shards, views 
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import DamagedObjectError, MissingObjectError, StoreError
+from .errors import DamagedChunkError, DamagedObjectError, MissingObjectError, StoreError
 from .fingerprint import Fingerprint, fingerprint_digest
 from .layout import (
     CANARIES,
@@ -126,7 +126,7 @@ class TeacherLogits:
         Raises:
             MissingObjectError, DamagedObjectError: the block is not done, or not what was written.
         """
-        with self._damage_named(LOGITS, shard, view):
+        with self._view_damage_named(LOGITS, shard, view):
             rows = self._logits[shard, view, : self.layout.sizes[shard]]
         return np.asarray(rows, dtype=np.float32)
 
@@ -136,33 +136,45 @@ class TeacherLogits:
         Raises:
             MissingObjectError, DamagedObjectError: the block is not done, or not what was written.
         """
-        with self._damage_named(DIGESTS, shard, view):
+        with self._view_damage_named(DIGESTS, shard, view):
             return np.asarray(self._digests[shard, view, : self.layout.sizes[shard]])
 
+    def _view_damage_named(self, array: str, shard: int, view: int) -> AbstractContextManager[None]:
+        task = block_task(self.name, shard, view // self.layout.views_per_block)
+        return self._damage_named(f"{array}, data shard {shard}, view {view}", task)
+
     @contextmanager
-    def _damage_named(self, array: str, shard: int, view: int) -> Iterator[None]:
-        """An object that changed after it was first touched fails its checksums inside Zarr, which names no object."""
+    def _damage_named(self, what: str, task: str) -> Iterator[None]:
+        """Bytes that pass for the recorded ones may still fail Zarr's checksums, which name no object.
+
+        So it is with an object that changed after it was first touched, or together with its record.
+        """
         try:
             yield
-        except (ValueError, RuntimeError) as error:
-            block = view // self.layout.views_per_block
+        except (ValueError, RuntimeError, DamagedChunkError) as error:
             raise DamagedObjectError(
-                f"{array} of teacher {self.name}, data shard {shard}, view {view} are damaged ({error}); "
-                f"they were good when they were first read. `stillroom verify --repair` has the task "
-                f"{block_task(self.name, shard, block)} done again"
+                f"teacher {self.name}: {what}, is damaged ({error}); it has changed since it was first read, or its "
+                f"record with it. `stillroom verify --repair` has the task {task} done again"
             ) from error
 
     def canaries(self) -> list[Canary]:
         """The views that are kept whole and whose block is done."""
         if not self.info.canaries:
             return []
+        shards = [canary_place(self.layout, number)[0] for number in range(len(self.info.canaries))]
+        finished = {shard for shard in set(shards) if self.ledger.get(block_task(self.name, shard, 0)) is not None}
+        return [self.canary(number) for number, shard in enumerate(shards) if shard in finished]
+
+    def canary(self, number: int) -> Canary:
+        """One of them.
+
+        Raises:
+            MissingObjectError, DamagedObjectError: its block is not done, or it is not what was written.
+        """
+        shard, view = canary_place(self.layout, number)
         array: Any = self.group[CANARIES]
-        found = []
-        for number, slot in enumerate(self.info.canaries):
-            shard, view = canary_place(self.layout, number)
-            if self.ledger.get(block_task(self.name, shard, 0)) is not None:
-                found.append(Canary(shard, view, slot, np.asarray(array[number])))
-        return found
+        with self._damage_named(f"{CANARIES}[{number}]", block_task(self.name, shard, 0)):
+            return Canary(shard, view, self.info.canaries[number], np.asarray(array[number]))
 
     def missing(self, views: int) -> list[tuple[int, int]]:
         """(data shard, block) of what is not done among the first `views` views."""
@@ -191,7 +203,8 @@ class TeacherLogits:
         classes = self.info.classes
         check_array(store, path, {"sample": _SAMPLES, "class": classes}, (_SAMPLES, classes), ["float32"])
         array: Any = self.group[EVALUATION]
-        return np.asarray(array[:])
+        with self._damage_named(EVALUATION, evaluation_task(self.name)):
+            return np.asarray(array[:])
 
 
 def _info(store: CheckedStore, layout: Layout, name: str) -> TeacherInfo:

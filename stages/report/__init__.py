@@ -32,7 +32,8 @@ def done(config: Config) -> Callable[[Task], bool]:
     record = Ledger(config.run_place).get(REPORT_TASK)
     same = (
         record is not None
-        and config.run_place.size(REPORT) == record.objects[REPORT].size
+        and REPORT in record.objects
+        and record.objects[REPORT].matches(config.run_place, REPORT)
         and record.fingerprint == _state(config)
     )
     return lambda _: same

@@ -14,7 +14,7 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DamagedChunkError, DamagedObjectError
 from . import frame
 
 Rows = NDArray[np.float32]
@@ -24,7 +24,7 @@ Rows = NDArray[np.float32]
 class RowCodec(ArrayBytesCodec):
     """A Zarr array-to-bytes codec over rows of logits; the last dimension is the class.
 
-    The bytes carry their own CRC-32; a damaged chunk raises `DamagedObjectError`.
+    The bytes carry their own CRC-32; a damaged chunk raises `DamagedObjectError`, inside Zarr `DamagedChunkError`.
     """
 
     is_fixed_size: ClassVar[bool] = False  # type: ignore[misc]
@@ -103,7 +103,10 @@ class RowCodec(ArrayBytesCodec):
     def _decode_sync(self, chunk: Buffer, spec: ArraySpec) -> NDBuffer:
         classes = spec.shape[-1]
         rows = int(np.prod(spec.shape[:-1]))
-        decoded = self.decode_rows(chunk.to_bytes(), rows, classes).reshape(spec.shape)
+        try:
+            decoded = self.decode_rows(chunk.to_bytes(), rows, classes).reshape(spec.shape)
+        except DamagedObjectError as error:
+            raise DamagedChunkError(str(error)) from error
         return spec.prototype.nd_buffer.from_numpy_array(decoded.astype(spec.dtype.to_native_dtype(), copy=False))
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:

@@ -1,0 +1,52 @@
+"""Checking a data set beyond its objects' digests: its indexes are those that it was described from, its images those
+that were indexed. That finds what was changed together with its record, and tars that are not ours.
+"""
+
+from ..pipeline.config import Config
+from ..storage.dataset import DESCRIPTION, WHOLE_TASK, Dataset, contents_digest, index_name, ingest_task
+from ..storage.errors import StillroomError
+from .findings import Failure, Finding
+from .places import place_of
+
+CHECK = "data"
+
+
+def check_data_shard(config: Config, part: str, shard: int) -> Finding:
+    """Every image of a data shard against its index."""
+    data = Dataset(place_of(config, part))
+    number = data.description.numbers[shard]
+    redo = part, ingest_task(number)
+    finding = Finding({CHECK: 0})
+    try:
+        index = data.index(shard)
+        if len(index) != data.sizes[shard]:
+            message = f"has {len(index)} samples, {data.sizes[shard]} are in {DESCRIPTION}"
+            finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", message, redo))
+            return finding
+    except StillroomError as error:
+        finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", str(error), redo))
+        return finding
+    try:
+        data.images(shard, index)
+        finding.checked[CHECK] = len(index)
+    except StillroomError as error:
+        # A tar that is not ours is not made again: whoever has it must restore it.
+        where = f"{part}: {data.description.shards[shard]}"
+        finding.failures.append(Failure(CHECK, where, str(error), redo if data.owns(shard) else None))
+    return finding
+
+
+def check_description(config: Config, part: str) -> Finding:
+    """The digest of the whole, from the indexes."""
+    data = Dataset(place_of(config, part))
+    finding = Finding({CHECK: 1})
+    try:
+        indexes = [data.index(shard) for shard in range(len(data.sizes))]
+    except StillroomError:
+        return finding  # the check of that data shard says so
+    if contents_digest(indexes, data.classes) != data.description.digest:
+        # Where it is not known which indexes were joined, those may be at fault, and would be joined again.
+        redo = (part, WHOLE_TASK) if data.joined else None
+        message = "its classes or digest are not those of the indexes; ingest again into another folder if this stays"
+        finding.failures.append(Failure(CHECK, f"{part}: {DESCRIPTION}", message, redo))
+    return finding
