@@ -19,7 +19,8 @@ from ..storage.pilot import read_pilot, read_transform
 from . import pilot
 from .executors import Executor, execute
 from .forecast import Forecast, Known, Plan, forecast
-from .probe import Probe, probe
+from .probe import probe
+from .probed import Probe
 from .progress import Progress
 from .registry import stage_named
 from .seeds import open_cache

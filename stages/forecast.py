@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..storage.codecname import TRANSFORM
 from ..storage.layout import Layout
-from .probe import Probe
+from .probed import Probe
 
 _CRC = 4
 _SIZES_LINE = 16

@@ -7,8 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +26,7 @@ from ..storage.losses import FACTS
 from ..storage.place import TEMPORARY, Place
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot
+from .probed import Probe, Timed, Tried
 from .seeds import open_cache
 from .stage import Advance
 from .workers import block_maker, loaded_teacher
@@ -42,71 +41,6 @@ _WARM_SAMPLES = 64
 _ROWS = 4096
 """Views that each codec is tried on, about."""
 CODECS = ("float32", "float16", "int8", "topk:100", "topk:10", "sqrtp:0.05", "transform")
-
-
-@dataclass(frozen=True)
-class Timed:
-    """A part of the teacher's work.
-
-    Attributes:
-        samples, views: of each sample.
-        read: seconds until its images were there, which a whole data shard's part takes as long.
-        work: seconds to render, classify, encode, measure and write.
-    """
-
-    samples: int
-    views: int
-    read: float
-    work: float
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A codec on the probe's logits.
-
-    Attributes:
-        lost: bytes per view and KL by temperature; see `blockfacts.measure_block`.
-        rate: views per second that are encoded, measured and written.
-    """
-
-    lost: Mapping[str, Any]
-    rate: float
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What came of it.
-
-    Attributes:
-        codec: the run's own.
-        parts: what was timed.
-        startup: seconds to load the teacher and build the renderer, once for each worker.
-        tried: all codecs, the run's own among them, on the same logits.
-        metadata: bytes of the metadata of a teacher's arrays, the fitted model included.
-        record: bytes of a block's record.
-        canary: bytes of a view that is kept whole; 0 where the probe kept none.
-    """
-
-    codec: str
-    parts: tuple[Timed, ...]
-    startup: float
-    tried: Mapping[str, Tried]
-    metadata: int
-    record: float
-    canary: float
-
-    @property
-    def views(self) -> int:
-        return sum(part.samples * part.views for part in self.parts)
-
-    @property
-    def seconds(self) -> float:
-        return sum(part.read + part.work for part in self.parts)
-
-    def block_seconds(self, samples: float, views: int) -> float:
-        """What a whole block takes: its data shard is read once, all else goes with its views."""
-        read = float(np.mean([part.read for part in self.parts]))
-        return read + samples * views * sum(part.work for part in self.parts) / self.views
 
 
 def probe(

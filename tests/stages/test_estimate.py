@@ -11,6 +11,7 @@ from stillroom.stages.estimate import estimate
 from stillroom.stages.estimatetext import in_lines
 from stillroom.stages.executors import InProcess
 from stillroom.stages.forecast import Known, Plan, forecast
+from stillroom.stages.probed import Probe, Timed, Tried
 from stillroom.stages.progress import NoProgress
 from stillroom.stages.report.page import as_toml
 from stillroom.storage.cache import Cache
@@ -121,10 +122,8 @@ def test_without_a_teacher_there_is_nothing_to_estimate(make_config):
 
 
 def test_a_slow_teachers_part_counts_its_reading_once_a_block():
-    timed = probe.Timed(samples=100, views=10, read=3.0, work=2.0)
-    probed = probe.Probe(
-        "float16", (timed, timed), 1.0, {"float16": probe.Tried({"bytes_per_view": 20.0}, 1.0)}, 0, 0, 0
-    )
+    timed = Timed(samples=100, views=10, read=3.0, work=2.0)
+    probed = Probe("float16", (timed, timed), 1.0, {"float16": Tried({"bytes_per_view": 20.0}, 1.0)}, 0, 0, 0)
     plan = Plan(2000, 20, 1000, 2, 10, 10, 0, 0)
     found = forecast(plan, probed, Known(2, 0, 0, 0, 0, 0, 1.0, 0), "float16")
     assert found.seconds == pytest.approx(1.0 + 4 * (3.0 + 1000 * 10 * 2.0 / 1000))
