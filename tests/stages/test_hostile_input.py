@@ -13,7 +13,7 @@ from trials import images
 
 from stillroom.pipeline import teach
 from stillroom.pipeline.models import build_model, load_weights, read_weights
-from stillroom.stages import teacher as teacher_stage
+from stillroom.stages import workers
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import DataError, ModelError
 from stillroom.storage.ledger import Ledger
@@ -250,14 +250,14 @@ def test_a_teacher_that_answers_wrongly_stops_the_task_by_the_sample_and_writes_
 ):
     monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(answer))
     monkeypatch.setattr(teach, "load_weights", lambda *_: None)
-    for cached in (teacher_stage._loaded, teacher_stage._maker):
+    for cached in (workers.loaded_teacher, workers.block_maker):
         cached.cache_clear()
     before = listing(seeded.cache_place)
     try:
         with pytest.raises(ModelError, match=said) as stopped:
             run_stages(seeded, "teacher")
     finally:
-        for cached in (teacher_stage._loaded, teacher_stage._maker):
+        for cached in (workers.loaded_teacher, workers.block_maker):
             cached.cache_clear()
     keys = Dataset(seeded.data_place).index(0).key
     assert any(f"sample {key!r}" in str(stopped.value) for key in keys)
@@ -280,14 +280,14 @@ def test_a_teacher_that_fails_on_the_evaluation_set_leaves_no_logits_of_it(make_
     before = listing(config.cache_place)
     monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(spoiled(float("nan"))))
     monkeypatch.setattr(teach, "load_weights", lambda *_: None)
-    teacher_stage._loaded.cache_clear()
+    workers.loaded_teacher.cache_clear()
     try:
         with pytest.raises(
             ModelError, match=r"not finite for sample '\d/.*' of the evaluation data; nothing was written"
         ):
             run_stages(config, "teacher")
     finally:
-        teacher_stage._loaded.cache_clear()
+        workers.loaded_teacher.cache_clear()
     assert listing(config.cache_place) == before
 
 
