@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stillroom.pipeline.accept import Accepted
+from stillroom.pipeline.verdict import Accepted
 from stillroom.storage.ledger import FOLDER, Ledger
 from stillroom.storage.localplace import LocalPlace
 from stillroom.storage.place import temporary_of
@@ -203,7 +203,7 @@ def _run(commands: Sequence[Sequence[str]], plan: Plan, log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)  # more are not deterministic
-    ingest.examine = _examine_headers
+    ingest.examine_apart = _examine_headers
     install(plan)
     for command in commands:
         try:
