@@ -12,7 +12,7 @@ import numpy.typing as npt
 import zarr
 
 from .codecs import logit_codec
-from .errors import ModelError
+from .errors import MissingObjectError, ModelError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
     CANARIES,
@@ -25,6 +25,7 @@ from .layout import (
     canary_place,
     evaluation_task,
     layout_task,
+    layouts_folder,
     teacher_folder,
 )
 from .ledger import Ledger, Record
@@ -56,7 +57,8 @@ class TeacherWriter:
     def lay_out(self) -> Record:
         """Write the metadata of the arrays, large enough for all views.
 
-        The record goes first here: while the metadata is being replaced, both its old and its new form are good.
+        Where a cache grows, the record goes first: while the metadata is being replaced, both its old and its new form
+        are good.
         """
         store = RecordingStore(self.ledger.place, creates=teacher_folder(self.name), hold=True)
         attributes = {
@@ -101,8 +103,12 @@ class TeacherWriter:
             fill_value=0,
             dimension_names=["canary", "height", "width", "channel"],
         )
+        grows = next(self.ledger.tasks(layouts_folder(self.name)), None) is not None
+        if not grows:
+            store.release()
         record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
-        store.release()
+        if grows:
+            store.release()
         return record
 
     def write_block(
@@ -125,6 +131,7 @@ class TeacherWriter:
 
         Raises:
             ModelError: a logit is too large for the codec; nothing was written.
+            MissingObjectError: the arrays are not laid out for that many views; nothing was written.
         """
         views = self.layout.views_per_block
         rows = self.layout.sizes[shard]
@@ -141,8 +148,16 @@ class TeacherWriter:
         store = RecordingStore(self.ledger.place)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
-        _array(group, LOGITS)[shard, where] = _padded(stored, self.layout.slots, np.nan)
-        _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
+        logits_array, digests_array = _array(group, LOGITS), _array(group, DIGESTS)
+        room = min(logits_array.shape[1], digests_array.shape[1])
+        if room < where.stop:
+            # Zarr would write nothing there, without a word.
+            raise MissingObjectError(
+                f"teacher {self.name!r} in {self.ledger.place} is laid out for {room} views, block {block} ends at "
+                f"{where.stop}; run `stillroom teacher`, which lays it out first"
+            )
+        logits_array[shard, where] = _padded(stored, self.layout.slots, np.nan)
+        digests_array[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels
         return self._finish(block_task(self.name, shard, block), self._identity, store, facts)
