@@ -32,7 +32,11 @@ def check_seeds(config: Config) -> Finding:
         index = data.index(shard)
         uids = np.array([uid_of(key) for key in index.key], np.uint64)
         finding.checked[SEEDS] += len(index)
-        seeds = cache.seeds(shard)
+        try:
+            seeds = cache.seeds(shard)
+        except StillroomError as error:
+            finding.failures.append(Failure(SEEDS, f"data shard {shard}", str(error), redo))
+            continue
         if len(seeds) != len(index):
             continue  # the sizes among the attributes are wrong
         for wrong, what, again in (

@@ -15,7 +15,7 @@ from ..pipeline.config import Config
 from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
-from ..storage.errors import DamagedObjectError, StillroomError
+from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError
 from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task, teacher_folder
 from ..storage.ledger import Ledger, Record
@@ -60,10 +60,18 @@ def tasks(config: Config) -> Sequence[Task]:
 
 
 def _shards(config: Config, part: str) -> int:
-    """Data shards of a part; none where its description is damaged, which the objects' check says."""
+    """Data shards of a part; none where its description is damaged or gone, which other checks say.
+
+    Raises:
+        MissingObjectError: nothing is ingested for training.
+    """
     try:
         return len(Dataset(place_of(config, part)).sizes)
     except DamagedObjectError:
+        return 0
+    except MissingObjectError:
+        if part == "train":
+            raise
         return 0
 
 

@@ -13,7 +13,7 @@ import zarr
 
 from .blockfacts import measure_block
 from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
-from .errors import ModelError
+from .errors import MissingObjectError, ModelError
 from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
 from .layout import (
     CANARIES,
@@ -114,7 +114,8 @@ class TeacherWriter:
         if not grows:
             store.release()
         record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
-        store.release()
+        if grows:
+            store.release()
         return record
 
     def write_block(
@@ -138,6 +139,7 @@ class TeacherWriter:
         Raises:
             ModelError: a logit is too large for the codec; nothing was written.
             FingerprintError: the arrays are laid out for another transform; nothing was written.
+            MissingObjectError: the arrays are not laid out for that many views; nothing was written.
         """
         views = self.layout.views_per_block
         rows = self.layout.sizes[shard]
@@ -156,11 +158,19 @@ class TeacherWriter:
         store = RecordingStore(self.ledger.place)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
-        array = _array(group, LOGITS)
-        self._refuse_other_transform(array)
-        array[shard, where] = _padded(stored, self.layout.slots, np.nan)
-        lost = self._measured(codec, store, f"{array.path}/c/{shard}/{block}/0/0", logits, array[shard, where, :rows])
-        _array(group, DIGESTS)[shard, where] = _padded(digests, self.layout.slots, 0)
+        logits_array, digests_array = _array(group, LOGITS), _array(group, DIGESTS)
+        room = min(logits_array.shape[1], digests_array.shape[1])
+        if room < where.stop:
+            # Zarr would write nothing there, without a word.
+            raise MissingObjectError(
+                f"teacher {self.name!r} in {self.ledger.place} is laid out for {room} views, block {block} ends at "
+                f"{where.stop}; run `stillroom teacher`, which lays it out first"
+            )
+        self._refuse_other_transform(logits_array)
+        logits_array[shard, where] = _padded(stored, self.layout.slots, np.nan)
+        name, kept = f"{logits_array.path}/c/{shard}/{block}/0/0", logits_array[shard, where, :rows]
+        lost = self._measured(codec, store, name, logits, kept)
+        digests_array[shard, where] = _padded(digests, self.layout.slots, 0)
         for number, pixels in canaries.items():
             _array(group, CANARIES)[number] = pixels
         store.release()
