@@ -24,7 +24,9 @@ def check_data_shard(config: Config, part: str, shard: int) -> Finding:
             finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", message, redo))
             return finding
     except StillroomError as error:
-        finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", str(error), redo))
+        # Without its record, the task is to be done anyway.
+        drop = redo if data.ledger.has(redo[1]) else None
+        finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", str(error), drop, redo))
         return finding
     try:
         data.images(shard, index)
@@ -32,7 +34,7 @@ def check_data_shard(config: Config, part: str, shard: int) -> Finding:
     except StillroomError as error:
         # A tar that is not ours is not made again: whoever has it must restore it.
         where = f"{part}: {data.description.shards[shard]}"
-        finding.failures.append(Failure(CHECK, where, str(error), redo if data.owns(shard) else None))
+        finding.failures.append(Failure(CHECK, where, str(error), redo if data.owns(shard) else None, redo))
     return finding
 
 

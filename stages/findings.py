@@ -13,12 +13,14 @@ class Failure:
         where: the object, or the teacher, data shard, view and slot.
         message: what is wrong.
         redo: place and task whose record must go, so that the task is done again; None where that does not help.
+        about: place and task that is at fault where none is to be dropped; what builds on it is not judged.
     """
 
     check: str
     where: str
     message: str
     redo: tuple[str, str] | None = None
+    about: tuple[str, str] | None = None
 
 
 @dataclass

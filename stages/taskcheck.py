@@ -35,6 +35,7 @@ def check_tasks(config: Config) -> Finding:
                 message = f"{task.name} is not done; run `stillroom {stage.name}`"
             except StillroomError as error:
                 message = str(error)
-            redo = (holding, home.record) if Ledger(home.place).has(home.record) else None
-            finding.failures.append(Failure(CHECK, where, message, redo))
+            about = holding, home.record
+            redo = about if Ledger(home.place).has(home.record) else None
+            finding.failures.append(Failure(CHECK, where, message, redo, about))
     return finding

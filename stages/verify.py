@@ -20,6 +20,7 @@ from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task, teacher_folder
 from ..storage.ledger import Ledger, Record
 from ..storage.losses import FACTS, join_losses
+from .blame import to_redo
 from .cachecheck import SEEDS, check_block, check_seeds
 from .datacheck import CHECK as DATA
 from .datacheck import check_data_shard, check_description
@@ -139,7 +140,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
         "checks": checks,
         "failures": failures,
         "skipped": sorted({reason for finding in findings for reason in finding["skipped"]}),
-        "redo": sorted({tuple(failure["redo"]) for failure in failures if failure["redo"]}),
+        "redo": to_redo(failures),
     }
     ledger = Ledger(config.cache_place)
     if failures:

@@ -1,4 +1,4 @@
-"""A half-filled cache meets another setting, other weights or other files: each is refused by name, nothing is written."""
+"""A half-filled cache meets other settings, weights or files: each is refused by name, and nothing is written."""
 
 import pytest
 from trials import fingerprints

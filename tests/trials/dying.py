@@ -1,8 +1,8 @@
-"""A process that dies at its n-th call of the operating system: no later call of it has any effect, clean-up included."""
+"""A process that dies at its n-th call of the system: no later call of it has any effect, clean-up included."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,8 @@ def dying_after(calls: int) -> Iterator[None]:
             # Bound to the class, so that it is called with the path.
             real = getattr(Path, name)
             stack.enter_context(mock.patch.object(Path, name, _method(mortal, real)))
-        try:
+        with suppress(Died):
             yield
-        except Died:
-            pass
 
 
 def _method(mortal: _Mortal, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,5 +66,5 @@ def _method(mortal: _Mortal, real: Callable[..., Any]) -> Callable[..., Any]:
 def as_another_process() -> Iterator[None]:
     """Claims and temporary files that are made in here are those of a process that has ended since."""
     ended = replace(Process.here(), started=1)
-    with mock.patch.object(Process, "here", lambda: ended):
+    with mock.patch.object(Process, "here", return_value=ended):
         yield

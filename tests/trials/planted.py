@@ -16,7 +16,7 @@ from .table import Row
 
 
 def measure(count: int | None = None, seed: int = 0, folder: Path | None = None) -> list[Row]:
-    """Every kind of damage, or every n-th so that `count` are left: seen, repaired by the tasks it hit, and whole again.
+    """Every kind of damage, or every n-th so that `count` are left: seen, mended by the tasks it hit, whole again.
 
     Args:
         count: kinds.

@@ -112,7 +112,7 @@ def consistent() -> Iterator[Plant]:
 
     yield Plant("logits of two samples swapped", in_array(logits, swapped), where, *block)
     yield Plant("a logit that is not a number", in_array(logits, nan), where, *block)
-    yield Plant("a shard half filled", _half_filled, where, *block)
+    yield Plant("a shard half filled", _half_filled, "data shard 1, view 1", *block)
     yield Plant("a digest altered", in_array(f"{T}/digests", raised), where, *block)
     yield Plant("a canary altered", in_array(f"{T}/canaries", _brighter), where, *block)
     yield Plant("a canary and its digest altered", _canary_and_digest, where, *block)
