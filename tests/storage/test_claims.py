@@ -97,6 +97,7 @@ def test_a_holder_that_wakes_up_in_the_midst_of_a_sign_of_life_does_not_get_its_
     assert halted.come.wait(60)
     place.delete("ledger/task.claim")  # as one does who takes it over
     with Claims(patience=LONG).taken(place, "task") as other:
+        claim._over.set()
         halted.go.set()
         claim._thread.join()
         assert not claim.held()

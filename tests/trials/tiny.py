@@ -163,7 +163,8 @@ def make_tiny(folder: Path) -> Tiny:
     if not tiny.before("end").exists():
         tiny.configure("few", views=2)
         tiny.configure("all", views=4)
-        tiny.run.mkdir(exist_ok=True)
+        shutil.rmtree(tiny.run, ignore_errors=True)
+        tiny.run.mkdir()
         for stage in STAGES:
             shutil.copytree(tiny.run, tiny.before(stage))
             assert tiny.do(tiny.command(stage)) == 0, tiny.log()

@@ -142,10 +142,11 @@ class WatchedOs:
         if isinstance(self._plan, Note):
             with Path(self._plan.log).open("a") as log:
                 log.write(json.dumps(asdict(call)) + "\n")
-        result = act()
-        if self._plan == Kill(number):
-            _die()
-        return result
+        try:
+            return act()
+        finally:
+            if self._plan == Kill(number):
+                _die()
 
 
 def install(plan: Plan) -> WatchedOs:
