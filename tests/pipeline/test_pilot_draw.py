@@ -64,7 +64,7 @@ def teacher():
     model = build_model("timm:test_resnet", 5).eval().requires_grad_(False)
 
     def of(batch_size):
-        return LoadedTeacher("t", model, preprocessing_of(model), "float32", batch_size, torch.device("cpu"), {})
+        return LoadedTeacher("t", model, preprocessing_of(model), "float32", batch_size, torch.device("cpu"), 5, {})
 
     return of
 
