@@ -3,7 +3,7 @@
     python benchmarks/faults.py                    # all of them; an hour or two on two cores
     python benchmarks/faults.py --only writers flips --share 0.1
 
-Prints a table of what was seen, and writes it with the machine to benchmarks/results/faults-<machine>.json. `make
+Prints a table of what was seen, and writes it with the machine to benchmarks/results/faults.json. `make
 test` runs a smaller share of the same trials (tests/trials). Exit status 1 where a figure was not reached.
 """
 
@@ -67,7 +67,7 @@ def main() -> int:
         "share": arguments.share,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"faults-{machine['machine']}-{machine['cores']}-cores.json"
+    path = arguments.out / "faults.json"
     path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["ok"] for row in rows) else 1
 
