@@ -77,10 +77,17 @@ class Order:
         """Whole global batches in an epoch; the samples left over differ from epoch to epoch."""
         return sum(self.sizes) // self.batch_size
 
-    def view(self, shard: int, epoch: int, views: int) -> int:
-        """The view of a data shard that an epoch replays: each of them once before any comes again."""
+    def view(self, shard: int, epoch: int, views: int, ahead: int = 0) -> int:
+        """The view of a data shard that an epoch replays: each of them once before any comes again.
+
+        Args:
+            shard: which.
+            epoch: from 0.
+            views: how many are used.
+            ahead: so many further on in the same cycle: another view, and as evenly used, for 0 < ahead < views.
+        """
         cycle, turn = divmod(epoch, views)
-        return int(permutation(views, self.seed, PASSES, cycle, shard)[turn])
+        return int(permutation(views, self.seed, PASSES, cycle, shard)[(turn + ahead) % views])
 
     def places(self, epoch: int) -> Places:
         """All samples of an epoch's batches, in order: batch k is [k · batch_size, (k + 1) · batch_size)."""
@@ -93,6 +100,21 @@ class Order:
         shard = np.concatenate([shard for shard, _ in pieces])[merged]
         unit = np.concatenate([unit for _, unit in pieces])[merged]
         return self._samples(shard, unit, lane[merged]).slice(0, self.steps * self.batch_size)
+
+    def refuse_empty_shares(self, epoch: int, world: int) -> None:
+        """Refuse an epoch in which a rank would have no sample of some batch; every rank finds the same.
+
+        Raises:
+            ConfigError: it would.
+        """
+        lanes = self.places(epoch).lane.reshape(self.steps, self.batch_size)
+        for rank in range(world):
+            bare = np.flatnonzero(~(lanes % world == rank).any(axis=1))
+            if len(bare):
+                raise ConfigError(
+                    f"batch_size is {self.batch_size}, of which rank {rank} of {world} would have no sample in batch "
+                    f"{bare[0]} of epoch {epoch}; use a larger batch_size or fewer ranks"
+                )
 
     def _lane(
         self, shards: npt.NDArray[np.int64], lane: int, epoch: int

@@ -3,10 +3,12 @@
 It never sees the teacher. It proves what it hands out: each view's digest is compared with the one the teacher left.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +16,9 @@ import torch
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import ConfigError, MissingObjectError, StillroomError, ViewMismatchError
-from ..storage.logits import TeacherLogits
+from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from ..storage.urls import open_place
+from .guide import Design, Guide
 from .mix import to_images
 from .order import Order
 from .plan import Rows, plan_rows
@@ -38,6 +40,8 @@ class Batch:
         shares: float32 [n], λ: the sample's own part of its image.
         uids: uint64 [n].
         views: int64 [n], number of the view.
+        sources: int64 [n], number of the view that the logits are of: the same, but for other designs than consistent;
+            −1 for the plain one.
         other_images: the same images at `also_size`, float32 [n, 3, also_size, also_size]; None unless asked for.
         proved: how many rendered views were compared with the teacher's digests.
     """
@@ -49,11 +53,24 @@ class Batch:
     shares: torch.Tensor
     uids: npt.NDArray[np.uint64]
     views: torch.Tensor
+    sources: torch.Tensor
     other_images: torch.Tensor | None
     proved: int
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pieces(self, count: int) -> "list[Batch]":
+        """The same samples in at most `count` batches of nearly equal size."""
+        cuts = np.linspace(0, len(self), min(count, len(self)) + 1).astype(int)
+        return [self._slice(slice(start, stop)) for start, stop in itertools.pairwise(cuts)]
+
+    def _slice(self, rows: slice) -> "Batch":
+        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        whole = ("proved",)
+        return Batch(
+            **{name: value if value is None or name in whole else value[rows] for name, value in columns.items()}
+        )
 
 
 class ReplayLoader:
@@ -66,7 +83,9 @@ class ReplayLoader:
         size: height and width of the images in pixels.
         seed: of the order of samples.
         rank, world: this process among how many; each yields its share of every global batch.
-        teacher: whose logits; default the cache's only one; "" for none.
+        teacher: whose logits; default the cache's only one; "" for none; several names for the mean of their logits.
+        weights: of each of several teachers in that mean; default all alike.
+        design: how views and logits are paired; see `guide`.
         views: how many views to replay; default all that the teacher has finished.
         also_size: render each view at this size too.
         window: data shards of a lane that are held and shuffled together.
@@ -92,7 +111,9 @@ class ReplayLoader:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        teacher: str | None = None,
+        teacher: str | Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        design: Design = "consistent",
         views: int | None = None,
         also_size: int | None = None,
         window: int = 2,
@@ -113,9 +134,11 @@ class ReplayLoader:
                 f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes"
             )
         self.rank, self.world = rank, world
-        name = _only_teacher(cache) if teacher is None else teacher
-        self.teacher = cache.teacher(name) if name else None
-        self.views = _views(self.teacher, views)
+        self.order.refuse_empty_shares(0, world)
+        names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)
+        self.guide = Guide.of(cache, names, weights, design, size) if names != [""] else None
+        self.teacher = self.guide.first if self.guide is not None else None
+        self.views = _views(self.guide, views)
         if self.teacher is not None and self.backend != made_by:
             raise ViewMismatchError(
                 f"the teacher's views were rendered by {made_by}, these would be by {self.backend}, which rounds "
@@ -162,6 +185,7 @@ class ReplayLoader:
 
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
+        self.order.refuse_empty_shares(epoch, self.world)
         places = self.order.places(epoch)
         size = self.order.batch_size
         mine = places.lane % self.world == self.rank
@@ -176,8 +200,7 @@ class ReplayLoader:
             for k, batch in enumerate(batches):
                 while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
                     shard = coming.popleft()
-                    view = self.order.view(shard, epoch, self.views)
-                    held[shard] = pool.submit(load_shard, self.cache, self.data, self.recipe, shard, view, self.teacher)
+                    held[shard] = self._load(pool, shard, epoch)
                 yield plan_rows(batch, {shard: held[shard].result() for shard in needed[k]})
                 for shard in needed[k]:
                     if last_use[shard] == k:
@@ -186,11 +209,19 @@ class ReplayLoader:
             # Whoever leaves an epoch early does not wait for shards that nobody will use.
             pool.shutdown(cancel_futures=True)
 
+    def _load(self, pool: ThreadPoolExecutor, shard: int, epoch: int) -> "Future[ShardViews]":
+        view = self.order.view(shard, epoch, self.views)
+        source = view if self.guide is None else self.guide.source(self.order, shard, epoch, self.views)
+        return pool.submit(load_shard, self.cache, self.data, self.recipe, shard, view, self.guide, source)
+
     def _batch(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> Batch:
         proved = self._prover.prove(number, rows, rendered) if self._prover is not None else 0
         shares = rows.column(lambda shard: shard.share)
         labels = rows.column(lambda shard: shard.index.label).astype(np.int64)
-        views = np.array([shard.view for shard in rows.shards], np.int64)[rows.shard]
+        views, sources = (
+            torch.from_numpy(np.array(column, np.int64)[rows.shard][rows.own])
+            for column in ([shard.view for shard in rows.shards], [shard.source for shard in rows.shards])
+        )
         other = rows.other if self.recipe.mixup else None
         images = [to_images(pixels[0], rows.own, other, shares[rows.own]) for pixels in rendered]
         return Batch(
@@ -200,7 +231,8 @@ class ReplayLoader:
             partner_labels=torch.from_numpy(labels[rows.other]),
             shares=torch.from_numpy(shares[rows.own]),
             uids=rows.column(lambda shard: shard.index.uid)[rows.own],
-            views=torch.from_numpy(views[rows.own]),
+            views=views,
+            sources=sources,
             other_images=images[-1] if self.also_size is not None else None,
             proved=proved,
         )
@@ -211,18 +243,14 @@ class ReplayLoader:
         return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
 
 
-def _views(teacher: TeacherLogits | None, views: int | None) -> int:
-    if teacher is None:
+def _views(guide: Guide | None, views: int | None) -> int:
+    if guide is None:
         if views is None:
             raise ConfigError("without a teacher, say how many views there are")
         return views
-    finished = teacher.finished_views()
-    if not finished or (views or 0) > finished:
-        raise MissingObjectError(
-            f"teacher {teacher.name!r} has finished {finished} views of every data shard, not {views or 'any'}; "
-            "run `stillroom teacher` to the end"
-        )
-    return views or finished
+    used = min(teacher.finished_views() for teacher in guide.teachers) if views is None else views
+    guide.refuse_gaps(used)
+    return used
 
 
 def _only_teacher(cache: Cache) -> str:

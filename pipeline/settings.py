@@ -165,6 +165,7 @@ class Student(Section):
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
+    accumulate: int = Field(1, ge=1, description="pieces of a rank's batch whose gradients are added up; saves memory")
     temperature: float = Field(1.0, gt=0.0)
     weights: str | None = Field(None, description="local weights to start from; a head of other classes is made anew")
     label_weight: Share = Field(0.0, description="share of cross entropy against the labels in the loss")

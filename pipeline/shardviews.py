@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import ModelError
 from ..storage.index import ShardIndex
-from ..storage.logits import TeacherLogits
+from .guide import Guide
 from .recipe import Recipe, Views, draw_partners, draw_views, pair_order
 
 
@@ -20,6 +19,7 @@ class ShardViews:
 
     Attributes:
         shard, view: which.
+        source: the view that the logits are of; −1 for the plain one.
         index: of the data shard.
         images: encoded images by slot, uint8 [bytes] each.
         views: parameters by slot.
@@ -32,6 +32,7 @@ class ShardViews:
 
     shard: int
     view: int
+    source: int
     index: ShardIndex
     images: Sequence[npt.NDArray[np.uint8]]
     views: Views
@@ -43,9 +44,16 @@ class ShardViews:
 
 
 def load_shard(
-    cache: Cache, data: Dataset, recipe: Recipe, shard: int, view: int, teacher: TeacherLogits | None
+    cache: Cache, data: Dataset, recipe: Recipe, shard: int, view: int, guide: Guide | None, source: int
 ) -> ShardViews:
     """Read a data shard and draw a view of it.
+
+    Args:
+        cache, data, recipe: of the run.
+        shard: which.
+        view: the view that is drawn.
+        guide: where targets come from, if any are wanted.
+        source: the view whose logits are the targets; see `Guide.source`.
 
     Raises:
         StoreError: something on disk is not what its record says.
@@ -54,14 +62,13 @@ def load_shard(
     index = data.index(shard)
     seeds = cache.seeds(shard)
     logits = digests = None
-    if teacher is not None:
-        logits, digests = teacher.logits(shard, view), teacher.digests(shard, view)
-        if not np.isfinite(logits).all():
-            raise ModelError(f"teacher {teacher.name}: logits of data shard {shard}, view {view} are not all finite")
+    if guide is not None:
+        logits, digests = guide.logits(shard, source), guide.first.digests(shard, view)
     partner, share = draw_partners(recipe, seeds, view)
     return ShardViews(
         shard,
         view,
+        source,
         index,
         data.images(shard, index),
         draw_views(recipe, seeds, view, index.height, index.width),

@@ -120,6 +120,16 @@ class TeacherLogits:
         with self._damage_named(DIGESTS, shard, view):
             return np.asarray(self._digests[shard, view, : self.layout.sizes[shard]])
 
+    def plain(self, shard: int) -> npt.NDArray[np.float32]:
+        """Logits of each sample's plain view, its centre: float32 [slot, class].
+
+        Raises:
+            MissingObjectError: the cache keeps none.
+        """
+        raise MissingObjectError(
+            f"teacher {self.name} has no logits of plain views; set cache.plain = true and run `stillroom teacher`"
+        )
+
     @contextmanager
     def _damage_named(self, array: str, shard: int, view: int) -> Iterator[None]:
         """An object that changed after it was first touched fails its checksums inside Zarr, which names no object."""
