@@ -290,10 +290,10 @@ def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, Sh
     return names
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the ledger of the part's own place."""
     part, _, name = task.name.partition("/")
-    return Home(place_of(config, part), name, name)
+    return [Home(place_of(config, part), name, name)]
 
 
-STAGE = Stage("ingest", "images", tasks, done, run, home=home)
+STAGE = Stage("ingest", "images", tasks, done, run, homes=homes)

@@ -235,10 +235,10 @@ def _canary_slots(config: Config, layout: Layout) -> tuple[int, ...]:
     return tuple(int(word) % layout.sizes[canary_place(layout, number)[0]] for number, word in enumerate(words))
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the cache. Layouts for any number of views write the same objects."""
     claim = layouts_folder(_section(config, task).name)
-    return Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)
+    return [Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
 
 
-STAGE = Stage("teacher", "views", tasks, done, run, home=home)
+STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart")

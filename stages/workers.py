@@ -7,7 +7,7 @@ from ..pipeline.config import Config
 from ..pipeline.render import Renderer
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
-from .machine import backend_of, threads_of
+from .machine import backend_of, gpu, threads_of
 
 _DECODED_TOGETHER = 64
 
@@ -39,5 +39,6 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         colour=config.views.recipe.colour,
         backend=backend_of(config),
         threads=threads_of(config),
+        device=gpu(),
     )
     return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)

@@ -97,9 +97,9 @@ def _records_in(place: Place) -> dict[str, bytes]:
     return {task: place.read(ledger.name(task)) for task in ledger.tasks()}
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the run's own place."""
-    return Home(config.run_place, task.name, task.name)
+    return [Home(config.run_place, task.name, task.name)]
 
 
-STAGE = Stage("report", "pages", tasks, done, run, home=home)
+STAGE = Stage("report", "pages", tasks, done, run, homes=homes)
