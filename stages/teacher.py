@@ -34,8 +34,9 @@ from ..storage.layout import (
     pilot_task,
     teacher_folder,
 )
+from ..storage.logitarray import refuse_other_teacher
 from ..storage.logits import TeacherInfo
-from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
+from ..storage.teacherwriter import TeacherWriter
 from . import pilot
 from .machine import backend_of, threads_of
 from .seeds import open_cache
