@@ -166,6 +166,9 @@ class CacheSection(Section):
         8, ge=1, description="views of each; more where there are fewer samples. 2,000 views in all make a good fit"
     )
     canaries: int = Field(16, ge=0, description="views that are kept whole")
+    plain: bool = Field(
+        False, description="also keep the teacher's logits of each sample's plain view, which is cut as for evaluation"
+    )
     dir: Url | None = Field(None, description="default <run.dir>/cache")
 
     @field_validator("codec")

@@ -96,6 +96,7 @@ def _plan(config: Config, data: Dataset, samples: int | None, views: int | None,
         classes=len(data.classes),
         evaluation=Dataset(config.eval_place).samples if config.data.evaluates else 0,
         canaries=config.cache.canaries,
+        plain=config.cache.plain,
     )
 
 
