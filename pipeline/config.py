@@ -52,6 +52,17 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _without_labels(self) -> Self:
+        for student in self.student if not self.data.labels else ():
+            wants = 'target = "labels"' if student.target == "labels" else f"label_weight = {student.label_weight}"
+            if student.target == "labels" or student.label_weight:
+                raise ValueError(
+                    f"student {student.name!r} has {wants}, and data.labels is false: its images have no labels of "
+                    "the teacher's classes; let it learn from the teacher alone, or leave data.labels out"
+                )
+        return self
+
     def teacher_of(self, student: Student) -> Teacher | None:
         """The teacher that a student is compared with, and learns from unless from labels."""
         if not self.teacher:

@@ -56,6 +56,7 @@ class Stage:
         home: where a task's record goes, for stages whose tasks several writers must not do at once.
         resumable: whether a task that stops between two calls of `advance` has kept what it did.
         notes: what people should read before it begins, a line each.
+        prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
 
     name: str
@@ -67,3 +68,4 @@ class Stage:
     home: Callable[[Config, Task], Home] | None = None
     resumable: bool = False
     notes: Callable[[Config], Sequence[str]] | None = None
+    prepare: Callable[[Config], None] | None = None

@@ -28,6 +28,7 @@ from ..storage.layout import evaluation_task
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from .classes import classes_of
 from .machine import backend_of, threads_of
 from .metrics import METRICS, Metrics
 from .places import RESULT, STUDENT_TASK, WEIGHTS
@@ -126,7 +127,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         **{name: round(value, 6) for name, value in figures.items()},
         **({"faithful": faithful.facts()} if faithful is not None else {}),
     }
-    _finish(trainer, place, data.classes, fingerprint, facts)
+    _finish(trainer, place, classes_of(config, data, config.teacher_of(student)), fingerprint, facts)
     return facts
 
 
@@ -224,7 +225,7 @@ def _loader(config: Config, student: Student, cache: Cache, data: Dataset) -> Re
 
 def _trainer(config: Config, student: Student, data: Dataset, steps: int) -> Trainer:
     torch.manual_seed(student.seed)
-    model = build_model(student.model, len(data.classes))
+    model = build_model(student.model, len(classes_of(config, data, config.teacher_of(student))))
     weights = read_weights(student.weights) if student.weights is not None else None
     if weights is not None:
         start_from(model, student.model, weights)
@@ -242,7 +243,7 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
         return from_labels
     section = config.teacher_of(student)
     assert section is not None
-    return from_teacher(load_teacher(section, data.classes), student.temperature)
+    return from_teacher(load_teacher(section, classes_of(config, data, section)), student.temperature)
 
 
 def _evaluation(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
