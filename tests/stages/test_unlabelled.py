@@ -15,6 +15,7 @@ from stillroom.pipeline.models import build_model
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages import probe
 from stillroom.stages.classes import classes_of
+from stillroom.stages.digits import write_digits
 from stillroom.stages.estimate import estimate
 from stillroom.stages.executors import InProcess
 from stillroom.stages.patches import write_patches
@@ -206,11 +207,12 @@ def test_labels_belong_to_what_data_were_ingested_from(make_config, run_stages, 
 @pytest.mark.slow
 def test_a_student_that_never_saw_a_digit_learns_to_read_them(make_config, run_stages, digits, tmp_path):
     """A teacher of digits, asked about patches of two photographs; its student is evaluated on digits."""
-    quick = {"epochs": 12, "batch_size": 16, "learning_rate": 3e-3, "eval_epochs": 6}
+    quick = {"epochs": 8, "batch_size": 64, "learning_rate": 3e-3, "eval_epochs": 30}
+    write_digits(tmp_path / "digits")
     taught = make_config(
         {
-            "data": {"holdout": 0.2},
-            "views": {"area": [0.5, 1.0], "mixup": False},
+            "data": {"train": str(tmp_path / "digits"), "holdout": 0.2, "samples_per_shard": 256},
+            "views": {"count": 8, "area": [0.5, 1.0], "mixup": False},
             "teacher": [],
             "student": {"name": "teacher", "target": "labels", **quick},
         },
@@ -223,9 +225,9 @@ def test_a_student_that_never_saw_a_digit_learns_to_read_them(make_config, run_s
     config = make_config(
         {
             **without_labels(patches, digits, samples_per_shard=200),
-            "views": {"area": [0.05, 1.0], "flip": True},
+            "views": {"count": 10, "area": [0.05, 1.0], "flip": True},
             "teacher": {"weights": str(weights)},
-            "student": {**quick, "epochs": 24, "batch_size": 32, "temperature": 2.0, "eval_epochs": 24},
+            "student": {**quick, "epochs": 30, "temperature": 2.0},
         },
         folder=tmp_path / "run",
     )
@@ -234,6 +236,6 @@ def test_a_student_that_never_saw_a_digit_learns_to_read_them(make_config, run_s
     still = make_config({}).student[0].model_copy(update={"learning_rate": 1e-12, "epochs": 1})
     (start,) = run_stages(config.model_copy(update={"student": (still,)}), "student")["student"].results.values()
     print(f"teacher: {teacher}\nits student: {student}\nuntrained: {start}")
-    assert teacher["top1"] > 0.7
-    assert student["top1"] > start["top1"] + 0.05
+    assert teacher["top1"] > 0.9
+    assert student["top1"] > start["top1"] + 0.1
     assert student["kl"] < 0.9 * start["kl"]
