@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ _KINDS = {
     "SUN397": _Kind("SUN397"),
     "StanfordCars": _Kind("stanford_cars", _private_samples, by_hand="devkit/ and cars_{split}/"),
 }
+_LISTS_IN_MATLAB = ("Flowers102", "ImageNet", "StanfordCars")
 _ARCHIVES = "ImageNet"
 """Unpacks archives that lie in its folder, beside them."""
 
@@ -99,6 +101,7 @@ def find(what: TorchvisionData, download: str) -> Found:
         MissingObjectError: it is not there.
         DataError: it is not what torchvision expects; or its splits overlap or have different classes.
     """
+    _need_scipy(what.name)
     kind, root = _KINDS[what.name], Path(download).absolute()
     samples: list[FolderSample] = []
     classes: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ def fetch(what: TorchvisionData, download: str) -> None:
     Raises:
         DataError: it cannot be downloaded; says where to put the files.
     """
+    _need_scipy(what.name)
     root = Path(download).absolute()
     if all(_present(what.name, split, root) for split in _splits(what)):
         return
@@ -150,6 +154,12 @@ def fetch(what: TorchvisionData, download: str) -> None:
             f"torchvision's {what.name} is not in {there}, and could not be had ({_first(error)}); "
             f"{needed.format(split=splits)} into {there}, as torchvision.datasets.{what.name} lays them out"
         ) from error
+
+
+def _need_scipy(name: str) -> None:
+    """Said before anything is downloaded."""
+    if name in _LISTS_IN_MATLAB and find_spec("scipy") is None:
+        raise DataError(f"torchvision reads the lists of {name} with scipy, which is not installed; pip install scipy")
 
 
 def _splits(what: TorchvisionData) -> Sequence[str | None]:

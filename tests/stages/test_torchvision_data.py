@@ -339,6 +339,13 @@ def test_a_folder_that_is_not_what_torchvision_expects_is_named_and_left_alone(m
     assert (tmp_path / "there" / "food-101").exists()
 
 
+def test_scipy_is_asked_for_before_anything_is_downloaded(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvisiondata, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match="reads the lists of Flowers102 with scipy, which is not installed"):
+        ingest(make("torchvision:Flowers102?split=train"))
+    assert not (tmp_path / "there").exists()
+
+
 def test_imagenets_archives_are_asked_for_by_name(make, tmp_path):
     with pytest.raises(DataError, match=r"get ILSVRC2012_devkit_t12.tar.gz and ILSVRC2012_img_val.tar from its makers"):
         ingest(make("torchvision:ImageNet?split=val"))
