@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from ..storage.errors import ModelError
-from ..storage.index import ShardIndex
+from ..storage.index import NO_LABEL, ShardIndex
 from .losses import entropy, hits
 from .mix import to_images
 from .recipe import Recipe, draw_partners, draw_views
@@ -26,14 +26,15 @@ class Block:
         digests: uint16 [v, n].
         kept: uint8 [size, size, 3] by (view of the block, slot), before mixing.
         entropy: mean over all, in nats.
-        top1: share whose label is the teacher's first choice; where mixed, the label of the larger part.
+        top1: share whose label is the teacher's first choice; where mixed, the label of the larger part. None where
+            there are no labels.
     """
 
     logits: npt.NDArray[np.float32]
     digests: npt.NDArray[np.uint16]
     kept: Mapping[tuple[int, int], npt.NDArray[np.uint8]]
     entropy: float
-    top1: float
+    top1: float | None
 
 
 @dataclass
@@ -97,7 +98,7 @@ class BlockMaker:
                 advance(len(index))
         stacked = torch.stack(logits)
         mean_entropy = float(entropy(stacked.flatten(0, 1)).mean())
-        share_correct = correct / (len(views) * len(index))
+        share_correct = correct / (len(views) * len(index)) if (index.label != NO_LABEL).all() else None
         return Block(stacked.numpy(), np.stack(found), kept, mean_entropy, share_correct)
 
     def answer(

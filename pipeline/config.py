@@ -91,6 +91,17 @@ class Config(Section):
         """How many views a student replays."""
         return student.views_used or self.views.count
 
+    @model_validator(mode="after")
+    def _without_labels(self) -> Self:
+        for student in self.student if not self.data.labels else ():
+            wants = 'target = "labels"' if student.target == "labels" else f"label_weight = {student.label_weight}"
+            if student.target == "labels" or student.label_weight:
+                raise ValueError(
+                    f"student {student.name!r} has {wants}, and data.labels is false: its images have no labels of "
+                    "the teacher's classes; let it learn from the teacher alone, or leave data.labels out"
+                )
+        return self
+
     @cached_property
     def run_place(self) -> Place:
         return open_place(self.run.dir)

@@ -11,6 +11,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ..storage.errors import StillroomError
 
@@ -66,10 +68,10 @@ class Ranks:
             return
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local)
-        store, _, _ = next(distributed.rendezvous("env://", self.rank, self.world, timeout=_PATIENCE))
+        store, _, _ = next(rendezvous("env://", self.rank, self.world, timeout=_PATIENCE))
         if self.alone_here:
             # A restarted job gets the same store, where the addresses of those who died still stand.
-            store = distributed.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=_PATIENCE)
         try:

@@ -1,35 +1,14 @@
 """The sections of a configuration: names, types, ranges and defaults. Plain data; reading a file is `config`'s work."""
 
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..storage.codecname import parse_codec
 from ..storage.errors import ConfigError
-from ..storage.urls import danger
 from .recipe import Recipe
-
-
-def _safe(url: str) -> str:
-    if reason := danger(url):
-        raise ValueError(f"{url!r} {reason}, which is never done; give a path or a plain URL")
-    return url
-
-
-def _all_safe(urls: str) -> str:
-    """The same for what may be a list of tars, "a.tar::b.tar"."""
-    for reason in filter(None, map(danger, urls.split("::"))):
-        raise ValueError(f"{urls!r} {reason}, which is never done; give a path or a plain URL")
-    return urls
-
-
-Url = Annotated[str, AfterValidator(_safe)]
-Source = Annotated[str, AfterValidator(_all_safe)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Uint64 = Annotated[int, Field(ge=0, lt=2**64)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Precision = Literal["float32", "bfloat16"]
+from .settingtypes import Name, Precision, Share, Source, Uint64, Url
 
 
 class Section(BaseModel):
@@ -48,10 +27,17 @@ class Run(Section):
 class Data(Section):
     """The images."""
 
-    train: Source = Field(description='a folder of class folders, or WebDataset tars ("…/{000..127}.tar")')
+    train: Source = Field(
+        description='a folder of class folders, WebDataset tars ("…/{000..127}.tar"), or "torchvision:NAME?split=…"; '
+        "see [data.md](data.md)"
+    )
     eval: Source | None = Field(None, description="the same for evaluation; without it, no accuracy is measured")
     holdout: float = Field(
         0.0, ge=0.0, lt=1.0, description="without `eval`: share of a training folder that is kept for evaluation"
+    )
+    labels: bool = Field(
+        True,
+        description="false: what classes the training images have, if any, is not looked at; see [data.md](data.md)",
     )
     samples_per_shard: int = Field(1000, ge=2, description="images in a data shard that ingest writes")
     max_pixels: int = Field(100_000_000, ge=1, description="an image whose header claims more is rejected undecoded")
@@ -62,13 +48,21 @@ class Data(Section):
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in label order; for tars, and for eval with them"
     )
+    download: Url = Field("runs/download", description="local folder of torchvision's data sets, which runs share")
     dir: Url | None = Field(None, description="ingested training data; default <run.dir>/data")
     eval_dir: Url | None = Field(None, description="ingested evaluation data; default <run.dir>/eval")
 
     @model_validator(mode="after")
-    def _one_evaluation_set(self) -> Self:
+    def _consistent(self) -> Self:
         if self.eval is not None and self.holdout:
             raise ValueError("data.eval and data.holdout both name an evaluation set; give one of them")
+        if self.holdout and not self.labels:
+            raise ValueError(
+                f"data.holdout is {self.holdout}, and data.labels is false: images without labels cannot evaluate; "
+                "give labelled images of the teacher's own task as data.eval"
+            )
+        if "://" in self.download:
+            raise ValueError(f"data.download is {self.download!r}; torchvision downloads to local folders only")
         return self
 
     @property

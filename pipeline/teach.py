@@ -8,7 +8,8 @@ from torch import nn
 
 from ..storage.errors import ModelError
 from .models import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
-from .settings import Precision, Teacher
+from .settings import Teacher
+from .settingtypes import Precision
 
 
 @dataclass(frozen=True)

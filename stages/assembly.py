@@ -20,6 +20,7 @@ from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError, StoreError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.layout import evaluation_task
+from .classes import classes_of
 from .machine import threads_of
 from .teacher import on_evaluation_set
 
@@ -84,7 +85,7 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
         ranks: who trains it.
     """
     torch.manual_seed(student.seed)
-    model = build_model(student.model, len(data.classes))
+    model = build_model(student.model, len(student_classes(config, student, data)))
     weights = read_weights(student.weights) if student.weights is not None else None
     if weights is not None:
         start_from(model, student.model, weights)
@@ -92,6 +93,12 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
     model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     target = with_labels(_target(config, student, data), student.label_weight)
     return Trainer(model, preprocessing, student, steps, target, ranks)
+
+
+def student_classes(config: Config, student: Student, data: Dataset) -> tuple[str, ...]:
+    """Names of the classes that a student tells apart, in the order of its logits."""
+    sections = config.teachers_of(student)
+    return classes_of(config, data, sections[0] if sections else None)
 
 
 def evaluation_of(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
@@ -147,7 +154,7 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
     if student.target == "labels":
         return from_labels
     (section,) = config.teachers_of(student)
-    return from_teacher(load_teacher(section, data.classes), student.temperature)
+    return from_teacher(load_teacher(section, classes_of(config, data, section)), student.temperature)
 
 
 def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:

@@ -17,6 +17,7 @@ from ..storage.errors import ConfigError
 from ..storage.layout import SEEDS_TASK, pilot_task
 from ..storage.pilot import read_pilot, read_transform
 from . import pilot
+from .classes import classes_of
 from .executors import Executor, execute
 from .forecast import Forecast, Known, Plan, forecast
 from .probe import probe
@@ -61,7 +62,7 @@ def estimate(
         with progress.stage(f"probe of {section.name}", "views", 0):
             found = probe(config, section, cache, data, model, progress.advance)
         known = _known(cache, section, len(model.to_text()))
-        forecasts = [_forecasts(_plan(config, data, samples, views, times), found, known) for times in _TIMES]
+        forecasts = [_forecasts(_plan(config, data, section, samples, views, times), found, known) for times in _TIMES]
         plans = [_joined(*pair) for pair in zip(plans, forecasts, strict=True)] if plans else forecasts
         teachers.append(_teacher(section, cache, found))
     return {"run": config.run.name, "machine": _machine(), "teachers": teachers, "plans": plans}
@@ -77,7 +78,9 @@ def _pilots() -> Stage:
     return replace(stage_named("teacher"), tasks=tasks)
 
 
-def _plan(config: Config, data: Dataset, samples: int | None, views: int | None, times: float) -> Plan:
+def _plan(
+    config: Config, data: Dataset, section: Teacher, samples: int | None, views: int | None, times: float
+) -> Plan:
     """The plan with so many times its views, in whole blocks."""
     block = config.views.views_per_block
     wanted = (views or config.views.count) * times
@@ -93,7 +96,7 @@ def _plan(config: Config, data: Dataset, samples: int | None, views: int | None,
         slots=min(slots, samples or slots),
         shards=shards,
         views_per_block=block,
-        classes=len(data.classes),
+        classes=len(classes_of(config, data, section)),
         evaluation=Dataset(config.eval_place).samples if config.data.evaluates else 0,
         canaries=config.cache.canaries,
         plain=config.cache.plain,

@@ -164,6 +164,8 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
         again: do tasks that are done, too.
     """
     started = time.perf_counter()
+    if stage.prepare is not None:
+        stage.prepare(config)
     tasks = stage.tasks(config)
     check = stage.done(config)
     open_ = executor.agreed([again or not check(task) for task in tasks])

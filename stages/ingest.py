@@ -14,6 +14,7 @@ import numpy as np
 from ..pipeline.config import Config
 from ..pipeline.quarantine import examine_apart
 from ..pipeline.seeds import uid_of
+from ..pipeline.torchvisionname import is_torchvision, parse_torchvision
 from ..pipeline.verdict import Accepted, Rejected
 from ..storage.dataset import (
     DESCRIPTION,
@@ -35,10 +36,12 @@ from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
 from ..storage.urls import open_parent
+from .classes import named_classes
 from .places import parts, place_of
 from .samples import Sample, Unusable, from_folder, from_tar, largest_file
-from .sources import FolderSource, Source, TarSource, open_source
+from .sources import FolderSource, Source, TarSource, labelled, open_source, url_of
 from .stage import Advance, Home, Stage, Task
+from .torchvisiondata import fetch
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
 _DECODED_TOGETHER = 64
@@ -99,12 +102,14 @@ def _planned(source: Source) -> list[int]:
 
 def _made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
     stated: dict[str, Any] = {
-        f"data.{part}": config.data.eval if part == "eval" and config.data.eval is not None else config.data.train,
+        f"data.{part}": url_of(config, part),
         "data.holdout": config.data.holdout,
         "data.samples_per_shard": config.data.samples_per_shard,
         "data.max_pixels": config.data.max_pixels,
         "data.classes": list(config.data.classes) if config.data.classes else None,
     }
+    if not labelled(config, part):
+        stated["data.labels"] = False  # said only where it is so, since older data sets say nothing of it
     return stated if source is None else {**stated, "listing": source.listing}
 
 
@@ -273,14 +278,17 @@ def _refuse_same_uids(indexes: Mapping[int, ShardIndex]) -> None:
 
 
 def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, ShardIndex]) -> tuple[str, ...]:
-    """Names in label order: the source's, else the training data's, else the labels themselves."""
+    """Names in label order: the source's, else the training data's, else the labels themselves; none without labels."""
+    if not labelled(config, part):
+        return ()
     highest = max(int(index.label.max()) for index in indexes.values())
     names = source.classes
+    known, whose = _known(config, part)
     if names is None:
-        names = Dataset(config.data_place).classes if part == "eval" else tuple(str(n) for n in range(highest + 1))
-    if part == "eval" and names != (trained := Dataset(config.data_place).classes):
+        names = known or tuple(str(n) for n in range(highest + 1))
+    if known and names != known:
         raise DataError(
-            f"data.eval has classes {', '.join(names[:5])} …, data.train has {', '.join(trained[:5])} …; "
+            f"data.eval has classes {', '.join(names[:5])} …, {whose} has {', '.join(known[:5])} …; "
             "give their names in label order as data.classes"
         )
     if highest >= len(names):
@@ -290,10 +298,27 @@ def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, Sh
     return names
 
 
+def _known(config: Config, part: str) -> tuple[tuple[str, ...], str]:
+    """Classes that the evaluation data must have, and whose they are; none for the training data."""
+    if part == "train":
+        return (), ""
+    if config.data.labels:
+        return Dataset(config.data_place).classes, "data.train"
+    return named_classes(config) or (), "the teacher"
+
+
 def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the ledger of the part's own place."""
     part, _, name = task.name.partition("/")
     return [Home(place_of(config, part), name, name)]
 
 
-STAGE = Stage("ingest", "images", tasks, done, run, homes=homes)
+def prepare(config: Config) -> None:
+    """Have torchvision download what is to be ingested from it."""
+    for part in parts(config):
+        url = url_of(config, part)
+        if is_torchvision(url) and _dataset(config, part) is None:
+            fetch(parse_torchvision(url), config.data.download)
+
+
+STAGE = Stage("ingest", "images", tasks, done, run, homes=homes, prepare=prepare)

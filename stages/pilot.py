@@ -24,6 +24,7 @@ from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import pilot_task
 from ..storage.ledger import Record
 from ..storage.pilot import Pilot, read_pilot, read_transform, write_pilot
+from .classes import classes_of
 from .stage import Advance, Task
 from .workers import loaded_teacher, single_maker
 
@@ -90,7 +91,7 @@ def run_pilot(config: Config, section: Teacher, cache: Cache, data: Dataset, adv
             f"fitted to {LEAST_ROWS} or more; raise views.count, cache.pilot_samples or cache.pilot_views, "
             'or use cache.codec = "float16"'
         )
-    teacher = loaded_teacher(section, data.classes)
+    teacher = loaded_teacher(section, classes_of(config, data, section))
     made = _made_from(config, teacher.fingerprint)
     there = cache.ledger.get(pilot_task(section.name))
     if there is not None and _same_answers(there, made):
@@ -139,7 +140,7 @@ def _same_answers(there: Record, made: Mapping[str, Any]) -> bool:
 
 
 def _ask(config: Config, section: Teacher, cache: Cache, data: Dataset, drawn: list[Drawn], advance: Advance) -> Pilot:
-    maker = single_maker(config, section, data.classes, cache.layout.slots)
+    maker = single_maker(config, section, classes_of(config, data, section), cache.layout.slots)
     logits, places = [], []
     for part in drawn:
         index = data.index(part.shard)

@@ -27,6 +27,7 @@ from ..storage.place import TEMPORARY, Place
 from ..storage.plainwriter import PlainWriter
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot
+from .classes import classes_of
 from .probed import Probe, Timed, Tried
 from .seeds import open_cache
 from .stage import Advance
@@ -75,6 +76,7 @@ class _Prober:
         self.config, self.section, self.cache, self.data = config, section, cache, data
         self.model, self.advance, self.place = model, advance, place
         self.views = config.views.views_per_block
+        self.classes = classes_of(config, data, section)
 
     def result(self) -> Probe:
         maker, startup, rate = self._warmed()
@@ -101,7 +103,7 @@ class _Prober:
                 break
         kept = [item.size for record in records for name, item in record.objects.items() if "/canaries/" in name]
         its_own = [writer.ledger.place.size(writer.ledger.name(record.task)) or 0 for record in records]
-        names = [name for name in CODECS if name != "topk:100" or len(self.data.classes) > 100]
+        names = [name for name in CODECS if name != "topk:100" or len(self.classes) > 100]
         rows = np.concatenate(logits)[: self._rows]
         return Probe(
             codec=self.config.cache.codec,
@@ -116,7 +118,7 @@ class _Prober:
     @property
     def _rows(self) -> int:
         """Rows to try codecs on: a few thousand, and some whole chunks, whose headers count."""
-        return max(_ROWS, 2 * self.cache.layout.chunk_slots(len(self.data.classes)))
+        return max(_ROWS, 2 * self.cache.layout.chunk_slots(len(self.classes)))
 
     def _warmed(self) -> tuple[BlockMaker, float, float]:
         """The maker, seconds that it took to be ready, and about how many views it makes a second."""
@@ -125,7 +127,7 @@ class _Prober:
         index, every = self.data.index(0), self.cache.seeds(0)
         images = self.data.images(0, index)
         started = time.perf_counter()
-        maker = block_maker(self.config, self.section, self.data.classes, self.cache.layout.slots)
+        maker = block_maker(self.config, self.section, self.classes, self.cache.layout.slots)
         views = range(min(maker.renderer.views, self.views))
         self._warm(maker, index.first(2), images, every, views)
         startup = time.perf_counter() - started
@@ -187,7 +189,7 @@ class _Prober:
         self, writer: TeacherWriter, made: Block, number: int, canaries: Mapping[int, npt.NDArray[np.uint8]]
     ) -> Record:
         facts = {"views": made.logits.shape[0] * made.logits.shape[1], "seconds": 0.001}
-        facts |= {"entropy": round(made.entropy, 6), "top1": round(made.top1, 6)}
+        facts |= {"entropy": round(made.entropy, 6), "top1": round(made.top1 or 0.0, 6)}
         return writer.write_block(number, 0, made.logits, made.digests, canaries, facts)
 
     def _writer(
@@ -195,12 +197,12 @@ class _Prober:
     ) -> TeacherWriter:
         """A writer of a scratch cache whose data shards are the parts, with one block each."""
         views = views or self.views
-        teacher = loaded_teacher(self.section, self.data.classes)
+        teacher = loaded_teacher(self.section, self.classes)
         model = self.model if codec == "transform" else None
         layout = Layout(tuple(sizes), views)
         info = TeacherInfo(
             teacher.fingerprint,
-            len(self.data.classes),
+            len(self.classes),
             self.section.size,
             codec,
             tuple(0 for _ in range(canaries)),

@@ -25,6 +25,7 @@ from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
 from ..storage.layout import block_task, canary_place
 from ..storage.losses import FACTS
+from .classes import classes_of
 from .findings import Failure
 from .machine import threads_of
 
@@ -106,7 +107,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     data = Dataset(config.data_place)
     recipe = Recipe.from_data(dict(cache.info.recipe))
     cached = cache.teacher(name)
-    teacher = loaded_teacher(section, data.classes)
+    teacher = loaded_teacher(section, classes_of(config, data, section))
     slack = bound_of(config, section)
     checked = Checked()
     backend: Backend = cache.info.views["renderer"]["backend"]

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import xxhash
 
 from ..pipeline.verdict import Rejected
+from ..storage.index import NO_LABEL
 from ..storage.shards import Member, TarSample, original_key, scan_tar, shown
-from .sources import FolderSample
+from .folders import FolderSample
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
@@ -25,11 +26,11 @@ _MOST_CLASSES = 2**20
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image.
+    """One image.
 
     Attributes:
         key: unique in its data set.
-        label: index into the classes.
+        label: index into the classes, or NO_LABEL.
         image: uint8 [bytes], encoded; empty once it is not needed any more.
         digest: xxh3-64 of the image.
         member: where it lies in its tar.
@@ -45,7 +46,7 @@ class Sample:
         """Its files in a WebDataset tar, by extension."""
         data = self.image.tobytes()
         extension = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "jpg")
-        return {extension: data, "cls": b"%d" % self.label}
+        return {extension: data} | ({"cls": b"%d" % self.label} if self.label != NO_LABEL else {})
 
     def without_image(self) -> "Sample":
         return replace(self, image=self.image[:0])
@@ -89,7 +90,7 @@ def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int
     Args:
         tar: all of it.
         url: of the tar, for messages.
-        classes: names in label order, where they are known.
+        classes: names in label order, where they are known; empty where labels are not looked at.
         largest: bytes of an encoded image at most.
 
     Raises:
@@ -106,7 +107,7 @@ def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int
             yield Unusable(key, Rejected(f"no image among its members ({shown(there)})"))
         elif image.size > largest:
             yield Unusable(key, Rejected(_too_large(image.size, largest)))
-        elif (label := _label(found, view, classes)) is None:
+        elif (label := NO_LABEL if classes == () else _label(found, view, classes)) is None:
             yield Unusable(key, Rejected("no label: neither a .cls with a number nor a .json with a label"))
         elif label >= _MOST_CLASSES:
             yield Unusable(key, Rejected(f"its label is {label}; labels are below {_MOST_CLASSES}"))

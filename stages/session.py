@@ -20,7 +20,13 @@ from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.ledger import Ledger, Record, Written
-from .assembly import evaluation_of, faithfulness_of, teachers_on_evaluation_set, trainer_of
+from .assembly import (
+    evaluation_of,
+    faithfulness_of,
+    student_classes,
+    teachers_on_evaluation_set,
+    trainer_of,
+)
 from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from .madefrom import refuse_other_student
 from .metrics import METRICS, Metrics
@@ -58,7 +64,7 @@ class Session:
         ranks: Ranks,
     ) -> None:
         self.student = student
-        self.classes = data.classes
+        self._classes = student_classes(config, student, data)
         self.facts: Mapping[str, Any] | None = None
         self._epoch_steps = epoch_steps
         self._fingerprint = fingerprint
@@ -151,7 +157,7 @@ class Session:
         place, facts = self._place, self.facts
         about = {
             "model": self.student.model,
-            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "classes": json.dumps(self._classes, ensure_ascii=False),
             "mean": json.dumps(self.trainer.preprocessing.mean),
             "std": json.dumps(self.trainer.preprocessing.std),
         }

@@ -1,7 +1,6 @@
-"""Where images come from: a folder of class folders, or WebDataset tars that stay where they are."""
+"""Where images come from: folders, torchvision's data sets, or WebDataset tars that stay where they are."""
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,28 +12,22 @@ import numpy.typing as npt
 from ..pipeline.config import Config
 from ..pipeline.philox import join, philox4x32, split
 from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
+from ..pipeline.torchvisionname import is_torchvision, parse_torchvision
 from ..storage.errors import DataError
 from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
 from ..storage.urls import danger, open_parent
-
-
-@dataclass(frozen=True)
-class FolderSample:
-    """A file in a class folder."""
-
-    key: str
-    path: Path
-    label: int
-    size: int
+from . import torchvisiondata
+from .classes import named_classes
+from .folders import FolderSample, Found, any_folder, class_folders, class_names
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder of class folders, its files shuffled and dealt into data shards.
+    """Files of images, shuffled and dealt into data shards.
 
     Attributes:
-        classes: names of the class folders, sorted; or those of the training data.
+        classes: names in label order: of its class folders, sorted, or of the training data; empty without labels.
         shards: samples of each data shard.
     """
 
@@ -53,7 +46,7 @@ class TarSource:
 
     Attributes:
         urls: of the tars, in order.
-        classes: names in label order, where the config gives them.
+        classes: names in label order, where they are known; empty without labels.
     """
 
     urls: tuple[str, ...]
@@ -67,27 +60,57 @@ class TarSource:
 Source = FolderSource | TarSource
 
 
+def url_of(config: Config, part: str) -> str:
+    """What the config says of a part of the data, "train" or "eval"."""
+    return config.data.eval if part == "eval" and config.data.eval is not None else config.data.train
+
+
+def labelled(config: Config, part: str) -> bool:
+    """Whether a part's labels are looked at. Those of the evaluation data always are."""
+    return config.data.labels or part == "eval"
+
+
 @lru_cache(maxsize=4)
 def open_source(config: Config, part: str) -> Source:
     """The source of a part of the data, "train" or "eval". Looked at once per process.
 
     Raises:
-        DataError: it does not exist, has no samples, an empty class, a single class, or two samples of one key.
+        DataError: it does not exist, has no samples, an empty class, a single class, two samples of one key, or
+            classes that are not the teacher's.
+        MissingObjectError: it is one of torchvision's data sets, and not downloaded.
     """
-    url = config.data.eval if part == "eval" and config.data.eval is not None else config.data.train
+    url = url_of(config, part)
     setting = f"data.{part}" if url != config.data.train else "data.train"
-    classes = config.data.classes
-    if part == "eval" and classes is None and not _is_tar(config.data.train):
-        classes = _folders(config.data.train, "data.train")
     if not _is_tar(url):
-        folder = _folder(url, setting, classes)
-        samples = _held_out(folder.samples, config.data.holdout, part) if config.data.holdout else folder.samples
+        found = _found(config, part, url, setting)
+        samples = _held_out(found.samples, config.data.holdout, part) if config.data.holdout else found.samples
         if not samples:
             raise DataError(f"data.holdout ({config.data.holdout}) leaves nothing for {part} in {url!r}; change it")
-        return FolderSource(folder.classes, _deal(samples, config.data.samples_per_shard))
+        return FolderSource(found.classes, _deal(samples, config.data.samples_per_shard))
     if config.data.holdout:
         raise DataError(f"data.holdout needs a folder of class folders, and {setting} is {url!r}; give data.eval")
-    return _tars(url, setting, classes)
+    return _tars(url, setting, _known_classes(config, part) if labelled(config, part) else ())
+
+
+def _found(config: Config, part: str, url: str, setting: str) -> Found:
+    if is_torchvision(url):
+        found = torchvisiondata.find(parse_torchvision(url), config.data.download)
+        return found if labelled(config, part) else torchvisiondata.without_labels(found)
+    if not labelled(config, part):
+        return any_folder(url, setting)
+    return class_folders(url, setting, _known_classes(config, part))
+
+
+def _known_classes(config: Config, part: str) -> tuple[str, ...] | None:
+    """Names in label order, as far as they are known before a part is looked at."""
+    if not config.data.labels:
+        return named_classes(config)
+    train = config.data.train
+    if part == "train" or config.data.classes is not None or _is_tar(train):
+        return config.data.classes
+    if is_torchvision(train):
+        return torchvisiondata.find(parse_torchvision(train), config.data.download).classes
+    return class_names(train, "data.train")
 
 
 def _held_out(samples: Sequence[FolderSample], share: float, part: str) -> list[FolderSample]:
@@ -109,76 +132,6 @@ def _tars(pattern: str, setting: str, classes: tuple[str, ...] | None) -> TarSou
         if place.size(name) is None:
             raise DataError(f"{setting}: {url} does not exist")
     return TarSource(tuple(url if "://" in url else str(Path(url).absolute()) for url in urls), classes)
-
-
-def _folders(root: str, setting: str) -> tuple[str, ...]:
-    if not Path(root).is_dir():
-        raise DataError(f"{setting} is {root!r}, which is no folder; give a folder of class folders, or .tar files")
-    return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")))
-
-
-@dataclass(frozen=True)
-class _Folder:
-    classes: tuple[str, ...]
-    samples: tuple[FolderSample, ...]
-
-
-def _folder(root: str, setting: str, classes: tuple[str, ...] | None) -> _Folder:
-    found = _folders(root, setting)
-    known = classes if classes is not None else found
-    if not found:
-        raise DataError(f"{setting} is {root!r}, which holds no class folders; put each class's images into a folder")
-    if len(known) < 2:
-        raise DataError(f"{setting} is {root!r}, which holds one class ({known[0]}); there must be two or more")
-    samples: list[FolderSample] = []
-    for name in found:
-        if name not in known:
-            raise DataError(
-                f"{setting} has a class folder {name!r} that is not among the classes ({', '.join(known)}); "
-                "remove it, or name it in data.classes"
-            )
-        files = _files(Path(root), name)
-        if not files:
-            raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
-        samples += [FolderSample(key, path, known.index(name), _size(path)) for key, path in files]
-    _refuse_same_keys(samples)
-    return _Folder(known, tuple(samples))
-
-
-def _files(root: Path, name: str) -> list[tuple[str, Path]]:
-    """Key and path of everything under a class folder that is no folder; hidden files are passed over.
-
-    Broken links, links to folders and devices are among them: ingest rejects these by name.
-    """
-    found = []
-    for folder, folders, files in os.walk(root / name):
-        folders[:] = sorted(item for item in folders if not item.startswith("."))
-        links = [item for item in folders if (Path(folder) / item).is_symlink()]  # which are not walked into
-        for file in sorted([*files, *links]):
-            if not file.startswith("."):
-                path = Path(folder) / file
-                found.append((path.relative_to(root).with_suffix("").as_posix(), path))
-    return found
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0  # a broken link, or one to itself
-
-
-def _refuse_same_keys(samples: Sequence[FolderSample]) -> None:
-    seen: dict[int, FolderSample] = {}
-    for sample in samples:
-        try:
-            uid = uid_of(sample.key)
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name of {os.fsencode(sample.path)!r} is not UTF-8; rename the file") from error
-        other = seen.setdefault(uid, sample)
-        if other is not sample:
-            what = "key" if other.key == sample.key else "uid"
-            raise DataError(f"{other.path} and {sample.path} have one {what} ({sample.key}); rename one of them")
 
 
 def _uids(samples: Sequence[FolderSample]) -> npt.NDArray[np.uint64]:

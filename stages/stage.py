@@ -59,6 +59,7 @@ class Stage:
         notes: what people should read before it begins, a line each.
         ranks: what several ranks, as torchrun starts them, do with it. "alone": the first one does it; "apart": each
             takes tasks that no other has taken; "together": all of them do each task.
+        prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
 
     name: str
@@ -71,3 +72,4 @@ class Stage:
     resumable: bool = False
     notes: Callable[[Config], Sequence[str]] | None = None
     ranks: Literal["alone", "apart", "together"] = "alone"
+    prepare: Callable[[Config], None] | None = None

@@ -38,6 +38,7 @@ from ..storage.logitarray import refuse_other_teacher
 from ..storage.logits import TeacherInfo
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot, plain
+from .classes import classes_of
 from .machine import backend_of, threads_of
 from .seeds import open_cache
 from .stage import Advance, Home, Stage, Task
@@ -108,13 +109,14 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     cache = open_cache(config, data, writing=not evaluates)
     if task.name == pilot_task(section.name):
         return pilot.run_pilot(config, section, cache, data, advance)
-    teacher = loaded_teacher(section, data.classes)
+    classes = classes_of(config, data, section)
+    teacher = loaded_teacher(section, classes)
     model = pilot.fitted(config, section, cache)
     there = cache.teacher(section.name).info if section.name in cache.teachers else None
     canaries = there.canaries if there is not None else _canary_slots(config, cache.layout)
     info = TeacherInfo(
         teacher.fingerprint,
-        len(data.classes),
+        len(classes),
         section.size,
         config.cache.codec,
         canaries,
@@ -147,7 +149,7 @@ def _teach_block(
 ) -> Mapping[str, Any]:
     shard, block = (int(number) for number in task.name.rpartition("/")[2].split("."))
     started = time.perf_counter()
-    maker = block_maker(config, section, data.classes, cache.layout.slots)
+    maker = block_maker(config, section, classes_of(config, data, section), cache.layout.slots)
     index = data.index(shard)
     per_block = cache.layout.views_per_block
     keep = writer.canaries_of(shard, block)
@@ -164,7 +166,7 @@ def _teach_block(
         "views": len(index) * per_block,
         "seconds": round(seconds, 3),
         "entropy": round(made.entropy, 6),
-        "top1": round(made.top1, 6),
+        **({"top1": round(made.top1, 6)} if made.top1 is not None else {}),
     }
     canaries = {number: made.kept[view, slot] for number, view, slot in keep}
     return writer.write_block(shard, block, made.logits, made.digests, canaries, facts).facts

@@ -48,7 +48,7 @@ class Description:
     """What `dataset.json` says.
 
     Attributes:
-        classes: names, in label order.
+        classes: names, in label order; empty in a data set without labels.
         shards: URL of each tar; relative ones are under the data set's own place.
         sizes: number of samples of each.
         numbers: number of the ingest task that wrote each; shards that were rejected whole are left out.

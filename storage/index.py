@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from .errors import DamagedObjectError
 
+NO_LABEL = -1
+"""Label of a sample that has none."""
 _FIELDS: dict[str, pa.DataType] = {
     "uid": pa.uint64(),
     "key": pa.string(),
@@ -35,7 +37,7 @@ class ShardIndex:
     Attributes:
         uid: uint64 [n], the sample's number for seeds.
         key: n strings, unique in the data set.
-        label: int32 [n], index into the data set's classes.
+        label: int32 [n], index into the data set's classes; NO_LABEL in a data set without labels.
         offset: int64 [n], where the image's bytes start in the tar.
         size: int64 [n], how many they are.
         height, width: int32 [n], pixels of the upright image.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...pipeline.config import Config
+from ...storage.cache import Cache
 from ...storage.dataset import Dataset
 from ...storage.fingerprint import canonical, digest
 from ...storage.ledger import Ledger, Record, Written
@@ -66,10 +67,19 @@ def _facts(config: Config) -> Facts:
         verified=verified(config, cache) if cache is not None else None,
         sheets={name: contact_sheet(config, cache, data, name) for name in names if cache is not None},
         drawn=drawn_views(config, cache, data) if cache is not None else None,
-        students=student_facts(config, data.samples, len(data.classes)),
+        students=student_facts(config, data.samples, lambda teacher: _classes(data, cache, teacher)),
         fingerprints=fingerprints(data, cache),
         renderer=cache.info.views["renderer"] if cache is not None else {},
     )
+
+
+def _classes(data: Dataset, cache: Cache | None, teacher: str | None) -> int | None:
+    """How many classes a student predicts: the data's, or else its teacher's, by default the only one."""
+    if data.classes or cache is None:
+        return len(data.classes) or None
+    names = [teacher] if teacher is not None else cache.teachers
+    found = {cache.teacher(name).info.classes for name in names if name in cache.teachers}
+    return found.pop() if len(found) == 1 else None
 
 
 def _state(config: Config) -> str:

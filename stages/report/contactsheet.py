@@ -22,6 +22,7 @@ from ...storage.cache import Cache
 from ...storage.dataset import Dataset
 from ...storage.index import ShardIndex
 from ...storage.logits import Canary, TeacherLogits
+from ..classes import names_of
 from ..machine import threads_of
 
 CANARIES_SHOWN = 8
@@ -38,7 +39,7 @@ class Mixture:
     Attributes:
         picture: the mixed image, as a data: URI.
         share: λ, the view's own share.
-        partner: class of the partner.
+        partner: label of the partner.
     """
 
     picture: str
@@ -51,7 +52,7 @@ class Pictured:
     """A canary.
 
     Attributes:
-        key, label: of the sample.
+        key, label: of the sample; "no label" in a data set without labels.
         shard, view, slot: which view it is.
         source, stored, replayed: data: URIs: the whole image, the view in the cache, the view made again.
         shape: height and width of the whole image in pixels.
@@ -140,7 +141,8 @@ class _LightTable:
         self, config: Config, cache: Cache, data: Dataset, teacher: TeacherLogits, backend: Backend, source_size: int
     ) -> None:
         self.cache = cache
-        self.classes = data.classes
+        self.labels = data.classes
+        self.classes = names_of(config, data, teacher)
         self.teacher = teacher
         self.recipe = Recipe.from_data(dict(cache.info.recipe))
         threads = threads_of(config)
@@ -158,7 +160,7 @@ class _LightTable:
         top, left, height, width = (int(value) for value in drawn.window[slot])
         return Pictured(
             key=index.key[slot],
-            label=self.classes[index.label[slot]],
+            label=self._label(index, slot),
             shard=canary.shard,
             view=canary.view,
             slot=slot,
@@ -172,9 +174,12 @@ class _LightTable:
             differing=int(np.count_nonzero(pixels[0].numpy() != canary.pixels)),
             mixture=None
             if rows[0] == rows[1]
-            else Mixture(_mixed(pixels, shares[slot]), float(shares[slot]), self.classes[index.label[rows[1]]]),
+            else Mixture(_mixed(pixels, shares[slot]), float(shares[slot]), self._label(index, int(rows[1]))),
             answers=self._answers(canary),
         )
+
+    def _label(self, index: ShardIndex, slot: int) -> str:
+        return self.labels[index.label[slot]] if self.labels else "no label"
 
     def _source(self, image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> str:
         """The whole image, in its own proportions."""

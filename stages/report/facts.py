@@ -34,7 +34,7 @@ class DataFacts:
 
     Attributes:
         samples, shards, rejected: counts.
-        classes: names in label order.
+        classes: names in label order; empty where the images have no labels.
         evaluation: samples of the evaluation set; None without one.
         tar_bytes: size of the data shards that ingest wrote; 0 where existing tars stay where they are.
     """
@@ -61,7 +61,7 @@ class TeacherFacts:
         logits_bytes, digests_bytes, canaries_bytes, other_bytes: sizes of its objects; the last: metadata, logits on
             the evaluation set and of plain views.
         seconds: of all blocks, summed over workers.
-        entropy, top1: over the cached views, in nats and as a share; None without a view.
+        entropy, top1: over the cached views, in nats and as a share; None without a view, or without labels.
         lost: what the codec lost, see `losses.join_losses`; None where no block says.
         plain: the same of plain views; None without them.
         evaluation: "samples", "top1", "top5", "entropy" on the evaluation set; empty without one.
@@ -175,7 +175,9 @@ def teacher_facts(config: Config, cache: Cache, name: str) -> TeacherFacts:
     evaluated = cache.ledger.get(evaluation_task(name))
 
     def mean(figure: str) -> float | None:
-        return sum(record.facts[figure] * record.facts["views"] for record in blocks) / views if views else None
+        if not all(figure in record.facts for record in blocks) or not views:
+            return None
+        return float(sum(record.facts[figure] * record.facts["views"] for record in blocks) / views)
 
     return TeacherFacts(
         name=name,

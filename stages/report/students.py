@@ -3,7 +3,7 @@
 All students of a run are found, those of earlier configs and those that are not finished too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,13 +59,13 @@ class StudentFacts:
         return f"running, epoch {int(self.epoch) + 1}{of}"
 
 
-def student_facts(config: Config, samples: int, classes: int) -> list[StudentFacts]:
+def student_facts(config: Config, samples: int, classes: Callable[[str | None], int | None]) -> list[StudentFacts]:
     """All students that have begun: the config's first, in its order.
 
     Args:
         config: of the run.
         samples: of the data set.
-        classes: of the data set.
+        classes: how many a student predicts that has a teacher of this name, or none; None where it is not known.
     """
     places = student_places(config)
     order = [student.name for student in config.student]
@@ -80,7 +80,9 @@ def lines_of(students: Sequence[StudentFacts], figure: str) -> list[Line]:
     return [student.curves[figure] for student in students if figure in student.curves]
 
 
-def _student(config: Config, name: str, place: Place, samples: int, classes: int) -> StudentFacts | None:
+def _student(
+    config: Config, name: str, place: Place, samples: int, classes: Callable[[str | None], int | None]
+) -> StudentFacts | None:
     record, log = Ledger(place).get(STUDENT_TASK), read_metrics(place)
     if record is None:
         if not log:
@@ -94,7 +96,7 @@ def _student(config: Config, name: str, place: Place, samples: int, classes: int
             settings=settings,
             finished=False,
             epoch=done / steps if steps else None,
-            parameters=parameters_of(settings["model"], classes) if settings else None,
+            parameters=_parameters(settings, classes),
             figures={key: last[key] for key in ("top1", "top5", "kl") if key in last},
             views=done * settings["batch_size"] if settings else None,
             curves=_curves(log, steps),
@@ -106,7 +108,7 @@ def _student(config: Config, name: str, place: Place, samples: int, classes: int
         settings=settings,
         finished=True,
         epoch=facts["epochs"],
-        parameters=parameters_of(settings["model"], classes),
+        parameters=_parameters(settings, classes),
         figures={key: facts[key] for key in ("top1", "top5", "kl") if key in facts},
         seconds=facts["seconds"],
         views=facts["steps"] * settings["batch_size"],
@@ -114,6 +116,12 @@ def _student(config: Config, name: str, place: Place, samples: int, classes: int
         fingerprint=record.fingerprint,
         curves=_curves(log, facts["steps"] / facts["epochs"]),
     )
+
+
+def _parameters(settings: Mapping[str, Any], classes: Callable[[str | None], int | None]) -> int | None:
+    """Trainable numbers of a student's model; None where its settings or its classes are not known."""
+    count = classes(settings["teacher"]) if settings else None
+    return parameters_of(settings["model"], count) if count is not None else None
 
 
 def _curves(log: Sequence[Mapping[str, Any]], steps: float) -> dict[str, Line]:

@@ -1,0 +1,106 @@
+"""Which classes a teacher, and whoever learns from it, tells apart.
+
+Those of the training data where these are labelled. Where `data.labels` is false, the teacher's own: what its weights'
+file says, `data.classes`, and the evaluation set, which must agree as far as they say anything.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..pipeline.config import Config
+from ..pipeline.settings import Teacher
+from ..storage.dataset import Dataset
+from ..storage.errors import DamagedObjectError, DataError, MissingObjectError
+from ..storage.logits import TeacherLogits
+
+
+def classes_of(config: Config, data: Dataset, section: Teacher | None) -> tuple[str, ...]:
+    """Names, in the order of the logits, of the classes that a model of this run predicts.
+
+    Args:
+        config: of the run.
+        data: the training data.
+        section: the teacher that it is, or that it learns from; None for a student of the labels.
+
+    Raises:
+        DataError: nothing names the teacher's classes, or two things name different ones.
+    """
+    if data.classes or section is None:
+        return data.classes
+    said = _said(config, section)
+    evaluation = _evaluation_classes(config)
+    if evaluation is not None:
+        said["the evaluation data"] = evaluation
+    names = _agreed(section, said)
+    if names is None:
+        raise DataError(
+            f"nothing names the classes of teacher {section.name!r}: data.labels is false, and its weights "
+            f"{section.weights} say none; give labelled images of its own task as data.eval, or data.classes"
+        )
+    return names
+
+
+def named_classes(config: Config) -> tuple[str, ...] | None:
+    """Names that are known before any image is looked at, for data whose labels are the first teacher's classes.
+
+    Raises:
+        DataError: `data.classes` and the weights' file name different ones.
+    """
+    if not config.teacher:
+        return config.data.classes
+    return _agreed(config.teacher[0], _said(config, config.teacher[0]))
+
+
+def names_of(config: Config, data: Dataset, teacher: TeacherLogits) -> tuple[str, ...]:
+    """Names of the classes of a teacher in the cache, for people; numbers where they cannot be known here."""
+    section = next((item for item in config.teacher if item.name == teacher.name), None)
+    try:
+        names = classes_of(config, data, section)
+    except DataError:
+        names = ()
+    return names or tuple(str(number) for number in range(teacher.info.classes))
+
+
+def _said(config: Config, section: Teacher) -> dict[str, tuple[str, ...]]:
+    """By who says it: the weights' file, where it is at hand, and the config."""
+    found = {f"the weights {section.weights}": _in_weights(section.weights), "data.classes": config.data.classes}
+    return {who: names for who, names in found.items() if names is not None}
+
+
+def _agreed(section: Teacher, said: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+    if not said:
+        return None
+    (first, names), *others = said.items()
+    for who, theirs in others:
+        if theirs != names:
+            raise DataError(
+                f"teacher {section.name!r}: {first} has {len(names)} classes ({_some(names)}), {who} has "
+                f"{len(theirs)} ({_some(theirs)}); where data.labels is false, both must be the teacher's own"
+            )
+    return names
+
+
+def _in_weights(path: str) -> tuple[str, ...] | None:
+    """What a file of weights says, from its header alone. One that cannot be read is refused when it is loaded."""
+    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            names = json.loads((opened.metadata() or {}).get("classes", "null"))
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return tuple(str(name) for name in names) if isinstance(names, list) else None
+
+
+def _evaluation_classes(config: Config) -> tuple[str, ...] | None:
+    """Those of the evaluation set, where there is one and it is ingested."""
+    try:
+        return Dataset(config.eval_place).classes if config.data.evaluates else None
+    except (MissingObjectError, DamagedObjectError):
+        return None
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
