@@ -3,17 +3,18 @@
 #   make demo                       embedded images, a teacher, a cache, two students, a report
 #   make demo DATA=path/to/folder   the same on your own class folders
 #   make ingest|seeds|teacher|verify|student|report|run CONFIG=my.toml
+#   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
 #   make test | lint | bench
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAGES := ingest seeds teacher verify student report run status gc
+STAGES := ingest seeds teacher verify student train-many report run status gc
 
-.PHONY: help setup demo test test-gpu lint bench clean $(STAGES)
+.PHONY: help setup demo study test test-gpu lint bench clean $(STAGES)
 
 help:
-	@sed -n '2,7p' Makefile | cut -c 3-
+	@sed -n '2,8p' Makefile | cut -c 3-
 
 setup: $(VENV)/.installed
 
@@ -44,6 +45,17 @@ endif
 	$(BIN)/stillroom run configs/demo.toml --set 'run.dir="$(DEMO)"' $(DEMO_DATA) --set student.size=$(SIZE) \
 		--set teacher.size=$(SIZE) --set 'teacher.weights="$(DEMO)/teacher/students/teacher/weights.safetensors"'
 	@echo; echo "The report: $(DEMO)/report.html"
+
+# BUDGET: minutes. Views and epochs are chosen to fit.
+BUDGET ?= 60
+SEEDS ?= 3
+STUDY := runs/study$(if $(DATA),-$(notdir $(patsubst %/,%,$(DATA))))
+
+study: setup
+ifndef DATA
+	$(BIN)/python -m stillroom.stages.digits $(STUDY)/images
+endif
+	$(BIN)/stillroom study $(if $(DATA),$(DATA),$(STUDY)/images) --dir $(STUDY) --budget $(BUDGET) --seeds $(SEEDS) --size $(or $(SIZE),64)
 
 $(STAGES): setup
 	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }

@@ -159,6 +159,39 @@ def estimate(
 
 
 @app.command
+def study(
+    data: str,
+    *,
+    budget: float = 60.0,
+    dir: str = "runs/study",  # noqa: A002
+    seeds: int = 3,
+    size: int = 64,
+    student: str = "timm:test_resnet",
+    teacher: str = "timm:resnet10t",
+) -> int:
+    """Compare the designs, view counts, temperatures and codecs on your own images, over seeds; writes one page.
+
+    Args:
+        data: a folder of class folders, or of two such folders named "train" and "val".
+        budget: minutes that it may take, about; views and epochs are chosen to fit.
+        dir: where all of it is kept; a study that was stopped goes on.
+        seeds: students of each kind at most.
+        size: height and width of the views in pixels.
+        student: the model that is taught.
+        teacher: the model that teaches, which is trained on the labels first.
+    """
+    from .study import PAGE, Study  # brings torch along
+    from .study.plan import Wishes
+
+    wishes = Wishes(data, dir, budget, seeds, size, student, teacher)
+    with StopRequest().listening() as stop, closing(InProcess(stop)) as executor, make_progress() as progress:
+        for line in Study(wishes, executor, progress).run():
+            print(line)
+    print(f"The page: {dir}/{PAGE}")
+    return 0
+
+
+@app.command
 def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
     """What is done, and what is left."""
     found = status_of(load_config(config, set))

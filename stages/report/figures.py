@@ -70,8 +70,15 @@ def histogram(name: str, values: npt.NDArray[np.float64], low: float, high: floa
     return _svg(name, figure, f"Histogram: {x_label}")
 
 
-def curves(name: str, lines: Sequence[Line], title: str, scale: Scale, level: float | None = None) -> str:
-    """How figures went over epochs.
+def curves(
+    name: str,
+    lines: Sequence[Line],
+    title: str,
+    scale: Scale,
+    level: float | None = None,
+    x_label: str = "epoch",
+) -> str:
+    """How figures went over epochs, or over something else that is counted.
 
     Args:
         name: unique on the page.
@@ -79,6 +86,7 @@ def curves(name: str, lines: Sequence[Line], title: str, scale: Scale, level: fl
         title: for people who cannot see the chart.
         scale: "share" for shares in [0, 1], "log" for positive numbers over decades.
         level: a level to compare with, drawn across.
+        x_label: what is counted.
     """
     figure, axes = _figure()
     for line in lines:
@@ -94,7 +102,7 @@ def curves(name: str, lines: Sequence[Line], title: str, scale: Scale, level: fl
         )
     if level is not None:
         axes.axhline(level, color=_QUIET, linewidth=1.0, linestyle=(0, (4, 3)))
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(x_label)
     axes.set_xlim(0, max(1.0, *(float(line.x.max()) for line in lines)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if scale == "share":

@@ -72,17 +72,8 @@ class Facts:
 
 def page(config: Config, facts: Facts) -> str:
     """The page, the same text for the same facts and packages."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
-    environment.filters |= {
-        "bytes": in_bytes,
-        "count": in_thousands,
-        "percent": in_percent,
-        "figure": in_figures,
-        "by_temperature": by_temperature,
-        "time": lambda seconds: duration(seconds).replace(" ", "\u00a0"),
-    }
-    template = environment.from_string(resources.files(__package__).joinpath("report.html").read_text("utf-8"))
-    return template.render(
+    return rendered(
+        resources.files(__package__).joinpath("report.html").read_text("utf-8"),
         config=config,
         facts=facts,
         data=facts.data,
@@ -94,8 +85,28 @@ def page(config: Config, facts: Facts) -> str:
         settings=settings_of(config),
         toml=as_toml(config),
         checks=_CHECKS,
-        versions=_versions(),
+        versions=versions(),
     )
+
+
+def rendered(template: str, **facts: Any) -> str:
+    """A page of the house's looks.
+
+    Args:
+        template: in Jinja; `style` is the style sheet.
+        facts: what it shows.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, lstrip_blocks=True)
+    environment.filters |= {
+        "bytes": in_bytes,
+        "count": in_thousands,
+        "percent": in_percent,
+        "figure": in_figures,
+        "by_temperature": by_temperature,
+        "time": lambda seconds: duration(seconds).replace(" ", "\u00a0"),
+    }
+    style = Markup(resources.files(__package__).joinpath("style.css").read_text("utf-8"))  # noqa: S704
+    return environment.from_string(template).render(style=style, **facts)
 
 
 def in_bytes(value: float) -> str:
@@ -192,7 +203,8 @@ def _spread(config: Config, drawn: Drawn | None) -> list[tuple[str, Markup]]:
     return [(title, Markup(svg)) for title, svg in found]  # noqa: S704
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a run depends on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
