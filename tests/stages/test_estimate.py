@@ -135,3 +135,13 @@ def test_a_slow_teachers_part_counts_its_reading_once_a_block():
     assert more.seconds - found.seconds == pytest.approx(2 * (3.0 + 1000 * 2.0 / 1000))
     assert more.bytes["plain"] == 20 * 2000
     assert more.objects - found.objects == 2 + 2 * 2
+
+
+@pytest.mark.parametrize(("plain", "arrays"), [(False, 1), (True, 2)])
+def test_every_array_of_logits_holds_the_fitted_model(plain, arrays):
+    timed = Timed(samples=100, views=10, read=3.0, work=2.0)
+    tried = dict.fromkeys(("float16", "transform"), Tried({"bytes_per_view": 20.0}, 1.0))
+    probed = Probe("float16", (timed, timed), 1.0, tried, 0, 0, 0)
+    plan, known = Plan(2000, 20, 1000, 2, 10, 10, 0, 0, plain), Known(2, 0, 0, 0, 0, 0, 1.0, model=5000)
+    sizes = [forecast(plan, probed, known, codec).bytes["metadata"] for codec in ("transform", "float16")]
+    assert sizes[0] - sizes[1] == 5000 * arrays
