@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -32,9 +33,9 @@ def plan_of(found, views):
     return plan
 
 
-@pytest.mark.parametrize("codec", ["float16", "transform"])
-def test_bytes_and_objects_of_the_real_run_are_as_predicted(make_config, run_stages, codec):
-    config = make_config({"cache": {"codec": codec}, "views": {"count": 8}})
+@pytest.mark.parametrize(("codec", "plain"), [("float16", True), ("transform", False), ("transform", True)])
+def test_bytes_and_objects_of_the_real_run_are_as_predicted(make_config, run_stages, codec, plain):
+    config = make_config({"cache": {"codec": codec, "plain": plain}, "views": {"count": 8}})
     plan = plan_of(estimated(config), 8)
     run_stages(config, "teacher")
     names = list(config.cache_place.list())
@@ -42,10 +43,12 @@ def test_bytes_and_objects_of_the_real_run_are_as_predicted(make_config, run_sta
     assert plan["bytes"]["total"] == pytest.approx(real, rel=0.1)
     kinds = {
         kind: sum(config.cache_place.size(n) for n in names if n.startswith(f"teachers/t/{kind}/c/"))
-        for kind in ("logits", "digests")
+        for kind in ("logits", "digests", "plain")
     }
     assert plan["bytes"]["logits"] == pytest.approx(kinds["logits"], rel=0.1)
     assert plan["bytes"]["digests"] == kinds["digests"]
+    assert plan["bytes"]["plain"] == pytest.approx(kinds["plain"], rel=0.1, abs=64)  # headers, of data shards of 60
+    assert (plan["bytes"]["plain"] > 0) == plain
     assert plan["objects"] == len(names)
     assert plan["bytes_by_codec"][codec] == plan["bytes"]["total"]
 
@@ -128,3 +131,17 @@ def test_a_slow_teachers_part_counts_its_reading_once_a_block():
     found = forecast(plan, probed, Known(2, 0, 0, 0, 0, 0, 1.0, 0), "float16")
     assert found.seconds == pytest.approx(1.0 + 4 * (3.0 + 1000 * 10 * 2.0 / 1000))
     assert found.bytes["logits"] == 20 * 2000 * 20
+    more = forecast(replace(plan, plain=True), probed, Known(2, 0, 0, 0, 0, 0, 1.0, 0), "float16")
+    assert more.seconds - found.seconds == pytest.approx(2 * (3.0 + 1000 * 2.0 / 1000))
+    assert more.bytes["plain"] == 20 * 2000
+    assert more.objects - found.objects == 2 + 2 * 2
+
+
+@pytest.mark.parametrize(("plain", "arrays"), [(False, 1), (True, 2)])
+def test_every_array_of_logits_holds_the_fitted_model(plain, arrays):
+    timed = Timed(samples=100, views=10, read=3.0, work=2.0)
+    tried = dict.fromkeys(("float16", "transform"), Tried({"bytes_per_view": 20.0}, 1.0))
+    probed = Probe("float16", (timed, timed), 1.0, tried, 0, 0, 0)
+    plan, known = Plan(2000, 20, 1000, 2, 10, 10, 0, 0, plain), Known(2, 0, 0, 0, 0, 0, 1.0, model=5000)
+    sizes = [forecast(plan, probed, known, codec).bytes["metadata"] for codec in ("transform", "float16")]
+    assert sizes[0] - sizes[1] == 5000 * arrays

@@ -10,7 +10,7 @@ import pytest
 from stillroom.pipeline.seeds import seeds_of, uid_of
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import DESCRIPTION, WHOLE_TASK, Dataset
-from stillroom.storage.errors import StillroomError
+from stillroom.storage.errors import MissingObjectError, StillroomError
 from stillroom.storage.layout import SEEDS_TASK
 from stillroom.storage.ledger import Ledger, Record, Written
 from stillroom.storage.urls import open_place
@@ -50,6 +50,13 @@ def test_digests_canaries_evaluation_and_facts_are_there(folder):
     assert teacher.evaluation().shape == (5, 4)
     record = teacher.ledger.get("teachers/transform/blocks/000001.000001")
     assert record.facts["codec"]["temperatures"] == [1.0, 10.0]
+
+
+def test_an_old_cache_has_no_plain_views_and_says_how_to_get_them(folder):
+    teacher = Cache(open_place(str(folder / "cache"))).teacher("int8")
+    assert (teacher.missing_plain(), teacher.plain_crop()) == ([0, 1], None)
+    with pytest.raises(MissingObjectError, match=r"set cache.plain = true and run `stillroom teacher`"):
+        teacher.plain(1)
 
 
 def test_an_old_data_set_reads_and_its_seeds_are_still_derived_alike(folder):

@@ -11,11 +11,12 @@ from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.errors import StoreError
 from stillroom.storage.ledger import Ledger, Record, Written
 from stillroom.storage.logits import TeacherInfo
+from stillroom.storage.plainwriter import PlainWriter
 from stillroom.storage.teacherwriter import TeacherWriter
 from stillroom.storage.urls import open_place
 
 SIZES, CLASSES, VIEWS = (3, 2), 5, 4
-LOGITS, DIGESTS, SEEDS = "teachers/t/logits", "teachers/t/digests", "seeds"
+LOGITS, DIGESTS, SEEDS, PLAIN = "teachers/t/logits", "teachers/t/digests", "seeds", "teachers/t/plain"
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,10 @@ def whole(tmp_path_factory):
             kept = {number: np.zeros((8, 8, 3), np.uint8) for number, _, _ in writer.canaries_of(shard, block)}
             writer.write_block(shard, block, logits, np.zeros((2, rows), np.uint16), kept, {})
     writer.write_evaluation({}, np.zeros((7, CLASSES), np.float32), {})
+    plain = PlainWriter(writer, 0.5)
+    plain.lay_out()
+    for shard, rows in enumerate(SIZES):
+        plain.write(shard, np.zeros((rows, CLASSES), np.float32), {})
     return root
 
 
@@ -66,6 +71,7 @@ def read_all(place):
         teacher.digests(1, view)
     teacher.finished_views()
     teacher.canaries()
+    teacher.plain(0)
     return teacher.evaluation()
 
 
@@ -159,6 +165,15 @@ EVIL = [{"name": "numcodecs.evil", "configuration": {"id": "pickle"}}]
         (DIGESTS, put("data_type", "uint8"), "data_type is uint8"),
         (DIGESTS, put("codecs", [{"name": "vlen-utf8"}]), "codecs is ['vlen-utf8']"),
         ("teachers/t/canaries", put("shape", [GIANT, 8, 8, 3]), "shape is"),
+        (PLAIN, put("shape", [2, GIANT, CLASSES]), "shape is"),
+        (PLAIN, put("data_type", "float64"), "data_type is float64"),
+        (PLAIN, put("codecs", EVIL), "codecs is ['numcodecs.evil']"),
+        (PLAIN, put(*INSIDE, "codecs", EVIL), "codecs is ['numcodecs.evil']"),
+        (PLAIN, put(*INSIDE, "codecs", [{"name": "blosc", "configuration": 3}]), "cannot be opened"),
+        (PLAIN, put(*INSIDE, "chunk_shape", [1, GIANT, CLASSES]), "codecs.chunk_shape is"),
+        (PLAIN, attribute("data.eval_crop", 2.0), "data.eval_crop is 2.0"),
+        (PLAIN, attribute("data.eval_crop", 0.6), "of other views, or of another teacher"),
+        (PLAIN, put("attributes", "stillroom", 3), "data.eval_crop is None"),
         ("teachers/t/evaluation", put("shape", [GIANT, CLASSES]), "shape is"),
         ("teachers/t/evaluation", put(*GRID, [2**25, CLASSES * 2**20]), "chunk_grid is"),
     ],

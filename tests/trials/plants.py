@@ -19,6 +19,7 @@ from .wrong_shards import half_of_logits
 T, BLOCK = "cache/teachers/t", "teachers/t/blocks/000001.000000"
 LOGITS, DIGESTS, CANARY = f"{T}/logits/c/1/0/0/0", f"{T}/digests/c/1/0/0", f"{T}/canaries/c/1/0/0/0"
 LAYOUT, EVALUATION = "teachers/t/layout/000004", "teachers/t/evaluation"
+PLAIN, PLAIN_LAYOUT = "teachers/t/plain/000001", "teachers/t/plain/layout"
 STUDENT = "students/student"
 
 
@@ -47,6 +48,7 @@ def damaged() -> Iterator[Plant]:
     layout = ("cache", LAYOUT), ("teacher", LAYOUT)
     seeds = ("cache", "seeds"), ("seeds", "seeds")
     evaluation = ("cache", EVALUATION), ("teacher", EVALUATION)
+    plain_layout = ("cache", PLAIN_LAYOUT), ("teacher", PLAIN_LAYOUT)
     student = (STUDENT, "student"), ("student", "student")
     objects = {
         "data/shards/000001.tar": (("train", "ingest/000001"), ("ingest", "train/ingest/000001")),
@@ -67,6 +69,8 @@ def damaged() -> Iterator[Plant]:
         CANARY: block,
         f"{T}/evaluation/c/0/0": evaluation,
         f"{T}/evaluation/zarr.json": evaluation,
+        f"{T}/plain/c/1/0/0": (("cache", PLAIN), ("teacher", PLAIN)),
+        f"{T}/plain/zarr.json": plain_layout,
         f"{STUDENT}/weights.safetensors": student,
         f"{STUDENT}/result.json": student,
         f"{STUDENT}/metrics.jsonl": student,
@@ -128,6 +132,13 @@ def consistent() -> Iterator[Plant]:
         ("cache", EVALUATION),
         ("teacher", EVALUATION),
     )
+    yield Plant(
+        "plain logits swapped",
+        in_array(f"{T}/plain", lambda array: array.__setitem__((1, slice(2, 4)), array[1, 2:4][::-1]), PLAIN),
+        "plain views, data shard 1, slot 2",
+        ("cache", PLAIN),
+        ("teacher", PLAIN),
+    )
     yield Plant("a label altered in an index", _other_label, "index/000001.parquet", *shard)
     yield Plant("an image altered in a tar", _other_image, "shards/000001.tar", *shard)
     whole = ("train", "dataset"), ("ingest", "train/dataset")
@@ -135,6 +146,8 @@ def consistent() -> Iterator[Plant]:
     for folder, task, name, again in (
         ("cache", BLOCK, LOGITS, block[1]),
         ("cache", LAYOUT, f"{T}/digests/zarr.json", ("teacher", LAYOUT)),
+        ("cache", PLAIN, f"{T}/plain/c/1/0/0", ("teacher", PLAIN)),
+        ("cache", PLAIN_LAYOUT, f"{T}/plain/zarr.json", ("teacher", PLAIN_LAYOUT)),
         ("cache", "seeds", "cache/seeds/c/0/0", seeds[1]),
         ("data", "ingest/000001", "data/index/000001.parquet", shard[1]),
         (STUDENT, "student", f"{STUDENT}/weights.safetensors", ("student", "student")),

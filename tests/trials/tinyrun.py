@@ -26,7 +26,7 @@ TABLES: dict[str, Any] = {
     "teacher": {"name": "t", "model": MODEL, "size": 32, "batch_size": 64},
     "student": {"model": MODEL, "size": 32, "epochs": 1, "batch_size": 16, "learning_rate": 2e-3},
     "render": {"backend": "dali-cpu", "threads": 1},
-    "cache": {"canaries": 4},
+    "cache": {"canaries": 4, "plain": True},
     # A share of all: what a trial plants is among what is checked.
     "verify": {"share": 1.0},
 }
