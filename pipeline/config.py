@@ -39,18 +39,57 @@ class Config(Section):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two [[{kind}]] tables are named {name!r}; give each its own name")
-        teachers = [teacher.name for teacher in self.teacher]
         for student in self.student:
-            if student.target != "labels" and not teachers:
-                raise ValueError(
-                    f"student {student.name!r} has target = {student.target!r} and there is no [[teacher]]; "
-                    'add one, or use target = "labels"'
-                )
-            if student.teacher is not None and student.teacher not in teachers:
-                raise ValueError(
-                    f"student {student.name!r} asks for teacher {student.teacher!r}; there are: {', '.join(teachers)}"
-                )
+            self._check_student(student)
         return self
+
+    def _check_student(self, student: Student) -> None:
+        teachers = [teacher.name for teacher in self.teacher]
+        if student.target != "labels" and not teachers:
+            raise ValueError(
+                f"student {student.name!r} has target = {student.target!r} and there is no [[teacher]]; "
+                'add one, or use target = "labels"'
+            )
+        asked = _names(student.teacher)
+        for name in asked:
+            if name not in teachers:
+                raise ValueError(
+                    f"student {student.name!r} asks for teacher {name!r}; there are: {', '.join(teachers)}"
+                )
+        if len(set(asked)) < len(asked) or student.teacher == ():
+            raise ValueError(f"student {student.name!r} has teacher = {list(asked)}; name each one once")
+        if student.teacher_weights is not None and len(student.teacher_weights) != len(asked):
+            raise ValueError(
+                f"student {student.name!r} has {len(student.teacher_weights)} teacher_weights for {len(asked)} named "
+                "teachers; give one for each"
+            )
+        if min(student.teacher_weights or (1.0,)) < 0 or sum(student.teacher_weights or (1.0,)) <= 0:
+            raise ValueError(f"student {student.name!r}: teacher_weights are shares, 0 or more, and not all 0")
+        if student.target != "cache":
+            for key, stated in (("design", student.design != "consistent"), ("several teachers", len(asked) > 1)):
+                if stated:
+                    raise ValueError(f'student {student.name!r}: {key} needs target = "cache"')
+        if student.design != "consistent" and self.views.mixup:
+            raise ValueError(
+                f"student {student.name!r} has design = {student.design!r}, which pairs pixels with logits of another "
+                "view; partners of mixed views change from view to view, so set views.mixup = false"
+            )
+        if (student.views_used or 1) > self.views.count:
+            raise ValueError(
+                f"student {student.name!r} has views_used = {student.views_used}, and views.count is {self.views.count}"
+            )
+        if student.design == "independent" and self.views_of(student) < 2:
+            raise ValueError(f"student {student.name!r} has design = 'independent', which needs 2 views or more")
+
+    def teachers_of(self, student: Student) -> tuple[Teacher, ...]:
+        """The teachers that a student is compared with, and learns from unless from labels."""
+        asked = _names(student.teacher)
+        named = {item.name: item for item in self.teacher}
+        return tuple(named[name] for name in asked) if asked else self.teacher[:1]
+
+    def views_of(self, student: Student) -> int:
+        """How many views a student replays."""
+        return student.views_used or self.views.count
 
     @model_validator(mode="after")
     def _without_labels(self) -> Self:
@@ -62,12 +101,6 @@ class Config(Section):
                     "the teacher's classes; let it learn from the teacher alone, or leave data.labels out"
                 )
         return self
-
-    def teacher_of(self, student: Student) -> Teacher | None:
-        """The teacher that a student is compared with, and learns from unless from labels."""
-        if not self.teacher:
-            return None
-        return next((item for item in self.teacher if item.name == student.teacher), self.teacher[0])
 
     @cached_property
     def run_place(self) -> Place:
@@ -87,6 +120,10 @@ class Config(Section):
 
     def student_place(self, student: Student) -> Place:
         return open_place(student.dir) if student.dir else self.run_place.at(f"students/{student.name}")
+
+
+def _names(teacher: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (teacher,) if isinstance(teacher, str) else teacher or ()
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

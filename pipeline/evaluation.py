@@ -4,15 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..storage.dataset import Dataset
 from .losses import hits, kl_divergence
 from .mix import to_images
-from .recipe import centre_views
+from .plain import plain_requests
 from .render import Backend, Renderer
-from .request import Request, sample_names
+from .request import Request
 
 _KEEP_BYTES = 512 * 2**20
 
@@ -67,15 +66,6 @@ class EvaluationSet:
             yield to_images(pixels[0])
         self._kept = kept
 
-    def some(self, shard: int, slots: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Some images of a data shard: float32 [n, 3, size, size] in [0, 1]."""
-        index = self.data.index(shard)
-        images = self.data.images(shard, index)
-        views = centre_views(index.height, index.width, self.crop).take(slots)
-        request = Request([images[slot] for slot in slots], [views])
-        parts = self._renderer.stream(request.cut(index.pixels[slots], self.batch_size))
-        return torch.cat([to_images(pixels[0]) for (pixels,) in parts])
-
     def logits(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """A model's logits on all of it: float32 [sample, class] on the CPU."""
         return torch.cat([model(images).float().cpu() for images in self.batches()])
@@ -102,6 +92,5 @@ class EvaluationSet:
     def _requests(self) -> Iterator[Request]:
         for shard in range(len(self.data.sizes)):
             index = self.data.index(shard)
-            views = centre_views(index.height, index.width, self.crop)
-            names = sample_names(index.key, "the evaluation data")
-            yield from Request(self.data.images(shard, index), [views], names).cut(index.pixels, self.batch_size)
+            images = self.data.images(shard, index)
+            yield from plain_requests(index, images, self.crop, self.batch_size, "the evaluation data")

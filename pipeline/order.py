@@ -77,10 +77,17 @@ class Order:
         """Whole global batches in an epoch; the samples left over differ from epoch to epoch."""
         return sum(self.sizes) // self.batch_size
 
-    def view(self, shard: int, epoch: int, views: int) -> int:
-        """The view of a data shard that an epoch replays: each of them once before any comes again."""
+    def view(self, shard: int, epoch: int, views: int, ahead: int = 0) -> int:
+        """The view of a data shard that an epoch replays: each of them once before any comes again.
+
+        Args:
+            shard: which.
+            epoch: from 0.
+            views: how many are used.
+            ahead: so many further on in the same cycle: another view, and as evenly used, for 0 < ahead < views.
+        """
         cycle, turn = divmod(epoch, views)
-        return int(permutation(views, self.seed, PASSES, cycle, shard)[turn])
+        return int(permutation(views, self.seed, PASSES, cycle, shard)[(turn + ahead) % views])
 
     def places(self, epoch: int) -> Places:
         """All samples of an epoch's batches, in order: batch k is [k · batch_size, (k + 1) · batch_size)."""
@@ -93,6 +100,38 @@ class Order:
         shard = np.concatenate([shard for shard, _ in pieces])[merged]
         unit = np.concatenate([unit for _, unit in pieces])[merged]
         return self._samples(shard, unit, lane[merged]).slice(0, self.steps * self.batch_size)
+
+    def refuse_empty_shares(self, epochs: int, world: int) -> None:
+        """Refuse a number of ranks of which one would have no sample of some batch; every rank finds the same.
+
+        Args:
+            epochs: how many will be asked for, from 0.
+            world: number of ranks.
+
+        Raises:
+            ConfigError: one would.
+        """
+        if world == 1 or self._least_share(world) >= 1:
+            return
+        for epoch in range(epochs):
+            lanes = self.places(epoch).lane.reshape(self.steps, self.batch_size)
+            for rank in range(world):
+                bare = np.flatnonzero(~(lanes % world == rank).any(axis=1))
+                if len(bare):
+                    raise ConfigError(
+                        f"batch_size is {self.batch_size}, of which rank {rank} of {world} would have no sample in "
+                        f"batch {bare[0]} of epoch {epoch}; use a larger batch_size or fewer ranks"
+                    )
+
+    def _least_share(self, world: int) -> float:
+        """Units that a rank surely has in any batch of any epoch: a bound, which may be far below the truth.
+
+        A batch spans at least d of an epoch, in which a lane of n units has at least d · n − 1 of them.
+        """
+        units = sorted(map(self._units, self.sizes))
+        lane = sum(units[: len(units) // self.lanes])
+        span = (self.batch_size / (2 if self.paired else 1) - self.lanes) / sum(units)
+        return (span * lane - 1) * self.lanes / world
 
     def _lane(
         self, shards: npt.NDArray[np.int64], lane: int, epoch: int

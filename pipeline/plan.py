@@ -48,6 +48,10 @@ class Rows:
             found[rows] = column[self.slot[rows]]
         return found
 
+    def constant(self, of: Callable[[ShardViews], int]) -> npt.NDArray[np.int64]:
+        """A number of the data shards, int64 [m], for each row."""
+        return np.array([of(shard) for shard in self.shards], np.int64)[self.shard]
+
     def request(self) -> Request:
         """What the renderer needs to render every row."""
         images = [self.shards[shard].images[slot] for shard, slot in zip(self.shard, self.slot, strict=True)]

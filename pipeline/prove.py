@@ -8,7 +8,6 @@ from ..storage.errors import ViewMismatchError
 from ..storage.logits import TeacherLogits
 from .plan import Rows
 from .render import Renderer, digests, renderer_fingerprint
-from .shardviews import expected_digests
 
 
 class Prover:
@@ -29,7 +28,7 @@ class Prover:
         self, cache: Cache, teacher: TeacherLogits, sizes: tuple[int, ...], share: float, again: Renderer | None
     ) -> None:
         self._cache = cache
-        self._teacher = teacher
+        self.teacher = teacher
         size = teacher.info.size
         self._output = sizes.index(size) if size in sizes else None
         self._every = max(1, round(1 / share)) if share > 0 else 0
@@ -55,7 +54,7 @@ class Prover:
             pixels = self._again.render(rows.request())[0][0]
         else:
             return 0
-        found, expected = digests(pixels), rows.column(expected_digests)
+        found, expected = digests(pixels), rows.column(lambda shard: shard.digests[self.teacher.name])
         wrong = np.flatnonzero(found != expected)
         if len(wrong):
             row = int(wrong[0])
@@ -69,6 +68,6 @@ class Prover:
         differs = [f"{key} is {here.get(key)} here, {there[key]} there" for key in there if here.get(key) != there[key]]
         return ViewMismatchError(
             f"view {shard.view} of sample {shard.index.key[slot]!r} (data shard {shard.shard}, slot {slot}) is not "
-            f"what teacher {self._teacher.name} saw: digest {found:04x} here, {expected:04x} in the cache; "
+            f"what teacher {self.teacher.name} saw: digest {found:04x} here, {expected:04x} in the cache; "
             + ("; ".join(differs) or "`stillroom verify` shows whether the cache or this machine is at fault")
         )

@@ -160,6 +160,9 @@ class CacheSection(Section):
         8, ge=1, description="views of each; more where there are fewer samples. 2,000 views in all make a good fit"
     )
     canaries: int = Field(16, ge=0, description="views that are kept whole")
+    plain: bool = Field(
+        False, description="also keep the teacher's logits of each sample's plain view, which is cut as for evaluation"
+    )
     dir: Url | None = Field(None, description="default <run.dir>/cache")
 
     @field_validator("codec")
@@ -207,12 +210,21 @@ class Student(Section):
 
     name: Name = "student"
     target: Literal["cache", "online", "labels"] = "cache"
-    teacher: str | None = Field(None, description="name of the teacher to learn from; default: the first")
-    design: Literal["consistent"] = Field("consistent", description="student and teacher see the same view")
+    teacher: str | tuple[str, ...] | None = Field(
+        None, description="name of the teacher to learn from, or several whose logits are averaged; default: the first"
+    )
+    teacher_weights: tuple[float, ...] | None = Field(None, description="of several teachers in their mean; all alike")
+    design: Literal["fixed", "independent", "consistent"] = Field(
+        "consistent",
+        description="how views and logits are paired. consistent: the same view, and with `views.mixup` function "
+        "matching; independent: logits of another view; fixed: logits of the plain view, see `cache.plain`",
+    )
+    views_used: int | None = Field(None, ge=1, description="views that are replayed; default: all")
     model: str = Field("torchvision:resnet18", description='"torchvision:NAME" or "timm:NAME"')
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(64, ge=1)
+    accumulate: int = Field(1, ge=1, description="pieces of a batch whose gradients are added up; saves memory")
     temperature: float = Field(1.0, gt=0.0)
     weights: Url | None = Field(None, description="local weights to start from; a head of other classes is made anew")
     label_weight: Share = Field(0.0, description="share of cross entropy against the labels in the loss")

@@ -1,6 +1,6 @@
 """One data shard as an epoch or a teacher needs it: encoded images, one view's parameters, partners and logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import ModelError
 from ..storage.index import ShardIndex
-from ..storage.logits import TeacherLogits
+from .guide import Targets
 from .recipe import Recipe, Views, draw_partners, draw_views, pair_order
 
 
@@ -26,8 +25,8 @@ class ShardViews:
         partner: int32 [slot], whom it is mixed with.
         share: float32 [slot], λ.
         order: int32 [slot], slots in the order of pairs: 2j and 2j + 1 are partners. Slot order without mixing.
-        logits: float32 [slot, class], or None where no teacher was asked for.
-        digests: uint16 [slot], or None likewise.
+        targets: what it is to be answered with, by guide.
+        digests: uint16 [slot], by teacher.
     """
 
     shard: int
@@ -38,26 +37,31 @@ class ShardViews:
     partner: npt.NDArray[np.int32]
     share: npt.NDArray[np.float32]
     order: npt.NDArray[np.int32]
-    logits: npt.NDArray[np.float32] | None
-    digests: npt.NDArray[np.uint16] | None
+    targets: Sequence[Targets]
+    digests: Mapping[str, npt.NDArray[np.uint16]]
 
 
 def load_shard(
-    cache: Cache, data: Dataset, recipe: Recipe, shard: int, view: int, teacher: TeacherLogits | None
+    cache: Cache,
+    data: Dataset,
+    recipe: Recipe,
+    shard: int,
+    view: int,
+    targets: Sequence[Targets] = (),
+    digests: Mapping[str, npt.NDArray[np.uint16]] | None = None,
 ) -> ShardViews:
     """Read a data shard and draw a view of it.
 
+    Args:
+        cache, data, recipe: of the run.
+        shard, view: which.
+        targets, digests: see `ShardViews`.
+
     Raises:
         StoreError: something on disk is not what its record says.
-        ModelError: the teacher's logits are not finite.
     """
     index = data.index(shard)
     seeds = cache.seeds(shard)
-    logits = digests = None
-    if teacher is not None:
-        logits, digests = teacher.logits(shard, view), teacher.digests(shard, view)
-        if not np.isfinite(logits).all():
-            raise ModelError(f"teacher {teacher.name}: logits of data shard {shard}, view {view} are not all finite")
     partner, share = draw_partners(recipe, seeds, view)
     return ShardViews(
         shard,
@@ -68,18 +72,16 @@ def load_shard(
         partner,
         share,
         pair_order(recipe, seeds, view),
-        logits,
-        digests,
+        targets,
+        digests or {},
     )
 
 
-def expected_digests(views: ShardViews) -> npt.NDArray[np.uint16]:
-    """The teacher's digests: uint16 [slot]."""
-    assert views.digests is not None
-    return views.digests
+def logits_of(guide: int, views: ShardViews) -> npt.NDArray[np.float32]:
+    """A guide's logits: float32 [slot, class]."""
+    return views.targets[guide].logits
 
 
-def teacher_logits(views: ShardViews) -> npt.NDArray[np.float32]:
-    """The teacher's logits: float32 [slot, class]."""
-    assert views.logits is not None
-    return views.logits
+def source_of(guide: int, views: ShardViews) -> int:
+    """The view that a guide's logits are of."""
+    return views.targets[guide].source

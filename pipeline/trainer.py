@@ -1,18 +1,23 @@
 """One student's training steps: images in, loss down. Knows nothing of files, epochs or where targets come from."""
 
+import hashlib
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..storage.errors import ModelError
+from .batch import Batch
 from .losses import kl_divergence, mixed_cross_entropy
 from .models import Preprocessing
 from .optim import build_optimizer, default_warmup, rate_at, schedule_of
-from .replay import Batch
+from .ranks import Ranks
 from .settings import Student
 
 Target = Callable[[Batch, torch.Tensor], torch.Tensor]
@@ -21,11 +26,19 @@ Target = Callable[[Batch, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did: mean loss in nats, global norm of the gradient before clipping, learning rate."""
+    """What one step did, over all ranks.
+
+    Attributes:
+        loss: mean over the global batch, in nats.
+        gradient: global norm before clipping.
+        rate: learning rate.
+        proved: views that were compared with a teacher's digests.
+    """
 
     loss: float
     gradient: float
     rate: float
+    proved: int
 
 
 @dataclass
@@ -38,6 +51,7 @@ class Trainer:
         settings: of the config.
         steps: optimiser steps in all.
         target: what it learns from.
+        ranks: the processes that train it together; each has its share of every global batch.
     """
 
     model: nn.Module
@@ -45,6 +59,7 @@ class Trainer:
     settings: Student
     steps: int
     target: Target
+    ranks: Ranks = field(default_factory=Ranks)
     step: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     warmup: int = field(init=False)
@@ -53,6 +68,11 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.optimizer = build_optimizer(self.model, self.settings)
         self._schedule = schedule_of(self.settings)
+        self._parallel: nn.Module = self.model
+        if self.ranks.world > 1:
+            self._parallel = DistributedDataParallel(
+                self.model, device_ids=[self.device] if self.device.type == "cuda" else None
+            )
         self.average = _average(self.model, self.settings.ema)
         stated = self.settings.warmup_steps
         self.warmup = default_warmup(self.steps) if stated is None else stated
@@ -62,29 +82,47 @@ class Trainer:
         )
 
     def train(self, batch: Batch) -> Step:
-        """One optimiser step on one batch.
+        """One optimiser step on one global batch.
+
+        Args:
+            batch: this rank's share of it, cut into `accumulate` pieces whose gradients are added up.
 
         Raises:
             ModelError: the loss or the gradient is not finite.
         """
         self.model.train()
+        # Dropout and its like depend on student, step and rank alone, so a resumed run draws what it would have drawn.
+        torch.manual_seed(_seed(self.settings.seed, self.step, self.ranks.rank))
         rate = self.settings.learning_rate * rate_at(self.step, self.steps, self.warmup, self._schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.target(batch, self._forward(batch.images)).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, proved = self.ranks.sum(self._backward(batch), batch.proved)
         gradient = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        if not (torch.isfinite(loss) and torch.isfinite(gradient)):
+        if not (math.isfinite(loss) and torch.isfinite(gradient)):
             raise ModelError(
-                f"student {self.settings.name!r} diverged at step {self.step}: loss {float(loss.detach()):.4g}, "
+                f"student {self.settings.name!r} diverged at step {self.step}: loss {loss:.4g}, "
                 f"gradient {float(gradient):.4g}; use a lower learning_rate or a longer warm-up"
             )
         self.optimizer.step()
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return Step(float(loss.detach()), float(gradient), rate)
+        return Step(loss, float(gradient), rate, int(proved))
+
+    def _backward(self, batch: Batch) -> float:
+        """Add this rank's part of the gradient of the global batch's mean loss; its part of that loss, in nats."""
+        # DDP takes the mean over ranks, whose shares differ in size.
+        scale = self.ranks.world / self.settings.batch_size
+        pieces = batch.pieces(self.settings.accumulate)
+        total = 0.0
+        for number, piece in enumerate(pieces):
+            later = number < len(pieces) - 1 and isinstance(self._parallel, DistributedDataParallel)
+            with self._parallel.no_sync() if later else nullcontext():  # type: ignore[operator]
+                loss = self.target(piece, self._forward(piece.images, self._parallel)).sum() * scale
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) / self.ranks.world
+        return total
 
     @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
@@ -104,8 +142,6 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": torch.get_rng_state(),
-            "cuda_generator": torch.cuda.get_rng_state() if self.device.type == "cuda" else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -115,15 +151,17 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["generator"])
-        if state["cuda_generator"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_generator"])
 
     def _forward(self, images: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
         images = self.preprocessing(images.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             logits: torch.Tensor = (model or self.model)(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
+
+
+def _seed(student: int, step: int, rank: int) -> int:
+    """63 bits for torch's generator."""
+    return int.from_bytes(hashlib.sha256(f"{student}/{step}/{rank}".encode()).digest()[:8], "big") >> 1
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..storage.dataset import WHOLE_TASK
-from ..storage.layout import EVALUATION, SEEDS_TASK, TEACHERS
+from ..storage.layout import EVALUATION, SEEDS_TASK, TEACHERS, plain_layout_task, plain_shard
 from .objectcheck import CHECK as OBJECTS
 
 Named = tuple[str, str]
@@ -46,7 +46,9 @@ def _builds_on(task: Named, other: Named) -> bool:
     if others == "cache":
         layouts = its.startswith(f"{TEACHERS}/") and "/layout/" in its
         same_teacher = name.split("/")[:2] == its.split("/")[:2] and "/layout/" not in name
-        return holding == "cache" and name != SEEDS_TASK and (its == SEEDS_TASK or (layouts and same_teacher))
+        plain = plain_shard(name) is not None and its == plain_layout_task(name.split("/")[1])
+        follows = its == SEEDS_TASK or (layouts and same_teacher) or plain
+        return holding == "cache" and name != SEEDS_TASK and follows
     if holding == others:
         return name == WHOLE_TASK and its != WHOLE_TASK
     # What is of the training data is everything in the cache.

@@ -13,15 +13,13 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from ..pipeline.config import Config, load_config
-from ..storage.errors import MissingObjectError, StillroomError
-from .executors import Executor, InProcess, Summary, execute
+from ..pipeline.config import load_config
+from ..storage.errors import StillroomError
+from .executors import InProcess
 from .gc import collect
-from .lost import in_words, of_blocks
-from .progress import duration, make_progress
-from .registry import NAMES, stage_named
-from .repair import repair as drop_records
-from .stage import Stage
+from .progress import make_progress
+from .registry import NAMES
+from .sequence import Plan, run_stages
 from .status import status_of
 from .stop import EXIT_STATUS, Stopped, StopRequest
 
@@ -48,13 +46,6 @@ class Options:
     dry_run: Annotated[bool, Parameter(negative="")] = False
     dask: str | None = None
     workers: int = 2
-
-    def executor(self, stop: StopRequest) -> Executor:
-        if self.dask is None:
-            return InProcess(stop)
-        from .dask import Dask  # slow to import, and most runs do without
-
-        return Dask(self.dask, self.workers, stop)
 
 
 _NONE = Options()
@@ -104,6 +95,12 @@ def verify(
 def student(config: str, options: Options = _NONE) -> int:
     """Train the students."""
     return _run_stages(config, options, ["student"])
+
+
+@app.command(name="train-many")
+def train_many(config: str, options: Options = _NONE) -> int:
+    """Train the students from one pass over the data, each batch decoded once for all that can share it."""
+    return _run_stages(config, options, ["train-many"])
 
 
 @app.command
@@ -208,83 +205,5 @@ def _guarded(arguments: Sequence[str] | None) -> int:
 def _run_stages(
     path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False, mend: bool = False
 ) -> int:
-    config = load_config(path, options.set)
-    stages = [stage_named(name) for name in names]
-    if options.dry_run:
-        for stage in stages:
-            _print_tasks(stage, config, again=again)
-        return 0
-    outcome = 0
-    with (
-        StopRequest().listening() as stop,
-        closing(options.executor(stop)) as executor,
-        make_progress() as progress,
-    ):
-        for stage in stages:
-            for note in stage.notes(config) if stage.notes is not None else ():
-                print(f"stillroom: {stage.name}: {note}", file=sys.stderr, flush=True)
-            summary = execute(stage, config, executor, progress, again=again)
-            concluded = summary.concluded
-            if as_json:
-                print(json.dumps(concluded, indent=1))
-            else:
-                print(f"{stage.name:8} {_sentence(stage, summary)}", flush=True)
-                for line in _details(summary):
-                    print(f"         {line}", flush=True)
-            if concluded is not None and not concluded["ok"]:
-                for failure in concluded["failures"][:20]:
-                    print(f"stillroom: {failure['check']}: {failure['where']}: {failure['message']}", file=sys.stderr)
-                outcome = 1
-                if mend:
-                    for line in drop_records(config, concluded["redo"]):
-                        print(f"stillroom: {line}", file=sys.stderr)
-                break
-    return outcome
-
-
-def _print_tasks(stage: Stage, config: Config, *, again: bool) -> None:
-    try:
-        check = stage.done(config)
-        left = [task for task in stage.tasks(config) if again or not check(task)]
-    except MissingObjectError as error:
-        print(f"{stage.name}: tasks are known after the stages before it ({error})")
-        return
-    for task in left:
-        print(f"{stage.name}: {task.name} ({task.units} {stage.unit})")
-
-
-def _sentence(stage: Stage, summary: Summary) -> str:
-    if not summary.ran:
-        return "up to date" if summary.skipped else "nothing to do"
-    rate = f", {summary.units / summary.seconds:,.0f}/s" if summary.units > summary.ran else ""
-    return f"{summary.units:,} {stage.unit} in {duration(summary.seconds)}{rate}"
-
-
-def _details(summary: Summary) -> list[str]:
-    """What is worth a line of its own beside the sentence."""
-    if summary.concluded is not None:
-        lines = [
-            f"{name}: {check['checked']:,} checked, {check['failed']} failed"
-            + (
-                f", KL to cache mean {check['kl_mean']:.2g}, max {check['kl_max']:.2g} nats"
-                if "kl_mean" in check
-                else ""
-            )
-            for name, check in summary.concluded["checks"].items()
-        ]
-        lost = summary.concluded["checks"].get("codec", {}).get("teachers", {})
-        lines += [f"{name}: {in_words(item)}" for name, item in lost.items()]
-        return [*lines, *summary.concluded["skipped"]]
-    shown = ("accepted", "rejected", "samples", "top1", "top5", "kl", "path")
-    lines = []
-    for name, result in summary.results.items():
-        figures = [f"{key} {_figure(result[key])}" for key in shown if key in result]
-        if (figures and summary.stage in ("ingest", "student", "report")) or name.endswith("evaluation"):
-            lines.append(f"{name}: {', '.join(figures)}")
-        if "note" in result:
-            lines.append(f"{name}: {result['note']}")
-    return [*lines[:20], *(of_blocks(summary.results) if summary.stage == "teacher" else ())]
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    plan = Plan(names, options.dask, options.workers, again=again, as_json=as_json, mend=mend, dry_run=options.dry_run)
+    return run_stages(load_config(path, options.set), plan)

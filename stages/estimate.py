@@ -99,6 +99,7 @@ def _plan(
         classes=len(classes_of(config, data, section)),
         evaluation=Dataset(config.eval_place).samples if config.data.evaluates else 0,
         canaries=config.cache.canaries,
+        plain=config.cache.plain,
     )
 
 

@@ -39,7 +39,7 @@ def in_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {others}"
     yield (
         "One worker; more divide the time. Bytes: logits, digests, canaries, seeds, ledger, metadata, pilot, "
-        "evaluation."
+        "evaluation, plain views."
     )
 
 

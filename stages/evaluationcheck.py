@@ -1,19 +1,15 @@
 """Asking a teacher once more for its logits on a share of the evaluation set, which are kept for people's figures."""
 
 import numpy as np
-import torch
 
 from ..pipeline.config import Config
-from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.losses import kl_divergence
-from ..pipeline.render import Backend
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import StillroomError
 from ..storage.layout import evaluation_task
 from .findings import Failure, Finding
-from .machine import threads_of
-from .recheck import bound_of, chosen_slots, loaded_teacher
+from .plaincheck import differing, maker_of
+from .recheck import bound_of
 
 CHECK = "evaluation"
 
@@ -42,28 +38,14 @@ def recheck_evaluation(config: Config, name: str) -> Finding:
     if len(wrong):
         return failed(f", sample {wrong[0]}", f"logits of {len(wrong)} samples are not finite")
     section = next(item for item in config.teacher if item.name == name)
-    teacher = loaded_teacher(section, data.classes)
-    backend: Backend = cache.info.views["renderer"]["backend"]
-    if teacher is None or (backend == "dali-gpu" and not torch.cuda.is_available()):
+    maker = maker_of(config, cache, section, data, config.data.eval_crop)
+    if maker is None:
         finding.skipped.append(f"teacher {name} was not asked again for the evaluation set: no weights, or no GPU")
         return finding
-    views = EvaluationSet(
-        data,
-        section.size,
-        config.data.eval_crop,
-        batch_size=section.batch_size,
-        backend=backend,
-        threads=threads_of(config),
-    )
+    bounds = {1.0: bound_of(config, section)}
     first = 0
     for shard, size in enumerate(data.sizes):
-        slots = chosen_slots(config.verify.seed, config.verify.share, shard, 0, size)
-        if len(slots):
-            before = torch.from_numpy(logits[first + slots])
-            for slot, nats in zip(
-                slots, kl_divergence(teacher(views.some(shard, slots)), before).tolist(), strict=True
-            ):
-                if not nats <= bound_of(config, section):
-                    failed(f", data shard {shard}, slot {slot}", f"the teacher is {nats:.3g} nats from its logits here")
+        for slot, message in differing(config, maker, data, shard, logits[first : first + size], bounds):
+            failed(f", data shard {shard}, slot {slot}", message)
         first += size
     return finding

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -70,6 +70,10 @@ class Executor(ABC):
             again: do tasks that are done, too.
         """
 
+    def agreed(self, left: Sequence[bool]) -> Sequence[bool]:
+        """Which of a stage's tasks are left to do, as all who do them together see it."""
+        return left
+
     @abstractmethod
     def close(self) -> None:
         """Give back what was opened."""
@@ -119,24 +123,34 @@ def attempt(
     stage: Stage, config: Config, task: Task, advance: Advance, claims: Claims, *, again: bool = False
 ) -> Outcome | Busy:
     """Do a task, unless another writer does it or has done it; again where two writers' work was mixed."""
-    if stage.home is None:
+    if stage.homes is None:
         return stage.run(config, task, advance)
-    home = stage.home(config, task)
+    homes = stage.homes(config, task)
     while True:
-        with claims.taken(home.place, home.claim) as claim:
-            if not isinstance(claim, Claim):
-                return Busy(str(claim))
-            if not again and Ledger(home.place).has(home.record) and stage.done(config)(task):
+        with ExitStack() as taken:
+            held: list[tuple[Claim, str]] = []
+            for home in homes:
+                claim = taken.enter_context(claims.taken(home.place, home.claim))
+                if not isinstance(claim, Claim):
+                    return Busy(str(claim))
+                held.append((claim, home.record))
+            if not again and all(Ledger(home.place).has(home.record) for home in homes) and stage.done(config)(task):
                 return None
             try:
                 outcome = stage.run(config, task, advance)
             except BaseException:
-                # Where the claim was taken over meanwhile, what was written before the error went over another's work.
+                # Where a claim was taken over meanwhile, what was written before the error went over another's work.
                 with suppress(OSError, StillroomError):
-                    claim.settle(home.record)
+                    _settle(held)
                 raise
-            if claim.settle(home.record):
+            if _settle(held):
                 return outcome
+
+
+def _settle(held: Sequence[tuple[Claim, str]]) -> bool:
+    """Whether all that was written under these claims stands."""
+    stood = [claim.settle(record) for claim, record in held]  # each one, whatever came of those before
+    return all(stood)
 
 
 def execute(stage: Stage, config: Config, executor: Executor, progress: Progress, *, again: bool = False) -> Summary:
@@ -154,7 +168,8 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
         stage.prepare(config)
     tasks = stage.tasks(config)
     check = stage.done(config)
-    left = [task for task in tasks if again or not check(task)]
+    open_ = executor.agreed([again or not check(task) for task in tasks])
+    left = [task for task, mine in zip(tasks, open_, strict=True) if mine]
     results: dict[str, Mapping[str, Any]] = {}
     units = others = 0
 

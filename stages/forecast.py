@@ -1,6 +1,7 @@
 """From a probe to a plan: bytes, objects and hours of a teacher's whole run, by arithmetic alone.
 
-Every object that a cache holds is counted: logits, digests, canaries, seeds, ledger, metadata, pilot, evaluation.
+Every object that a cache holds is counted: logits, digests, canaries, seeds, ledger, metadata, pilot, evaluation, plain
+views.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Plan:
         classes: extent of the class axis.
         evaluation: samples of the evaluation set; 0 without one.
         canaries: views that are kept whole.
+        plain: whether logits of plain views are kept.
     """
 
     samples: int
@@ -37,6 +39,7 @@ class Plan:
     classes: int
     evaluation: int
     canaries: int
+    plain: bool = False
 
     @property
     def blocks(self) -> int:
@@ -96,26 +99,33 @@ def forecast(plan: Plan, probe: Probe, known: Known, codec: str) -> Forecast:
     """
     seeds_chunk, _ = Layout((plan.slots,) * plan.shards, plan.views_per_block).seeds_chunk()
     seeds_chunks = -(-plan.shards // seeds_chunk)
-    model = (codec == TRANSFORM) - (probe.codec == TRANSFORM)
+    # Each array of logits holds the model. Of plain views, each data shard is a task with one object.
+    models = ((codec == TRANSFORM) - (probe.codec == TRANSFORM)) * (2 if plan.plain else 1)
+    plain = plan.shards if plan.plain else 0
     sizes = {
         "logits": probe.tried[codec].lost["bytes_per_view"] * plan.samples * plan.views,
         "digests": plan.blocks * (2 * plan.slots * plan.views_per_block + _CRC),
         "canaries": plan.canaries * probe.canary,
         "seeds": 8 * plan.slots * plan.shards + _CRC * seeds_chunks,
-        "ledger": plan.blocks * probe.record + known.seeds_record + known.pilot_record,
+        "ledger": (plan.blocks + plain) * probe.record + known.seeds_record + known.pilot_record,
         "metadata": probe.metadata
-        + model * known.model
+        + models * known.model
         + known.seeds_metadata
         + _SIZES_LINE * (plan.shards - known.seeds_shards),
         "pilot": known.pilot,
         "evaluation": 4 * plan.evaluation * plan.classes * known.pilot_share,
+        "plain": probe.tried[codec].lost["bytes_per_view"] * (plan.samples if plan.plain else 0),
     }
     # A block: logits, digests, record. Once: metadata of a group and three arrays and its record; the cache's own.
     objects = 3 * plan.blocks + plan.canaries + 4 + 1 + 3 + seeds_chunks + 1 + known.pilot_objects + 1
     if plan.evaluation:
         # Logits, metadata and record.
         objects += -(-4 * plan.evaluation * plan.classes // (16 << 20)) + 2
+    if plan.plain:
+        # Metadata and its record; each data shard's logits and record.
+        objects += 2 + 2 * plain
     each = probe.block_seconds(plan.samples / plan.shards, plan.views_per_block)
     one = probe.block_seconds(1, 1) - probe.block_seconds(0, 1)
     seconds = probe.startup + plan.blocks * each + plan.evaluation * one
+    seconds += plain * probe.block_seconds(plan.samples / plan.shards, 1)
     return Forecast({name: round(size) for name, size in sizes.items()}, objects, seconds)

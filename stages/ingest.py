@@ -278,10 +278,10 @@ def _refuse_same_uids(indexes: Mapping[int, ShardIndex]) -> None:
         )
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the ledger of the part's own place."""
     part, _, name = task.name.partition("/")
-    return Home(place_of(config, part), name, name)
+    return [Home(place_of(config, part), name, name)]
 
 
 def prepare(config: Config) -> None:
@@ -292,4 +292,4 @@ def prepare(config: Config) -> None:
             fetch(parse_torchvision(url), config.data.download)
 
 
-STAGE = Stage("ingest", "images", tasks, done, run, home=home, prepare=prepare)
+STAGE = Stage("ingest", "images", tasks, done, run, homes=homes, prepare=prepare)

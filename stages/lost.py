@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..storage.layout import plain_shard
 from ..storage.losses import FACTS, join_losses
 
 
@@ -26,10 +27,11 @@ def in_words(lost: Mapping[str, Any]) -> str:
 
 
 def of_blocks(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the blocks among a stage's results lost, a line for each teacher."""
+    """What the blocks among a stage's results lost, a line for each teacher; and one for its plain views."""
     blocks: dict[str, list[Mapping[str, Any]]] = {}
     for name, result in results.items():
         if FACTS in result:
-            blocks.setdefault(name.split("/")[1], []).append(result)
+            teacher = name.split("/")[1] + ("" if plain_shard(name) is None else ", plain views")
+            blocks.setdefault(teacher, []).append(result)
     joined = {name: join_losses(found) for name, found in blocks.items()}
     return [f"{name}: {in_words(lost)}" for name, lost in joined.items() if lost is not None]

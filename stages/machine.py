@@ -12,5 +12,11 @@ def backend_of(config: Config) -> Backend:
 
 
 def threads_of(config: Config) -> int:
-    """CPU threads for rendering: as many as this process may use cores, unless the config says."""
-    return config.render.threads or len(os.sched_getaffinity(0))
+    """CPU threads for rendering: this process's share of the cores that it may use, unless the config says."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return config.render.threads or max(1, len(os.sched_getaffinity(0)) // beside)
+
+
+def gpu() -> int:
+    """Number of the GPU that is this process's, where it is one of several on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -24,6 +24,7 @@ from ..storage.ledger import Ledger, Record
 from ..storage.logits import TeacherInfo
 from ..storage.losses import FACTS
 from ..storage.place import TEMPORARY, Place
+from ..storage.plainwriter import PlainWriter
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot
 from .classes import classes_of
@@ -85,7 +86,9 @@ class _Prober:
         most = max(1, int(rate * _PART_SECONDS / self.views / batch)) * batch
         sizes = [min(self.data.sizes[shard], most) for shard, _ in places]
         writer = self._writer("parts", self.config.cache.codec, sizes, self.config.cache.canaries)
-        layout = writer.lay_out()
+        layouts = [writer.lay_out()]
+        if self.config.cache.plain:
+            layouts.append(PlainWriter(writer, self.config.data.eval_crop).lay_out())
         parts: list[Timed] = []
         records: list[Record] = []
         logits: list[npt.NDArray[np.float32]] = []
@@ -107,7 +110,7 @@ class _Prober:
             parts=tuple(parts),
             startup=startup,
             tried={name: self._tried(name, rows) for name in dict.fromkeys((*names, self.config.cache.codec))},
-            metadata=sum(item.size for item in layout.objects.values()),
+            metadata=sum(item.size for layout in layouts for item in layout.objects.values()),
             record=float(np.mean(its_own)),
             canary=float(np.mean(kept)) if kept else 0.0,
         )

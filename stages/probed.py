@@ -45,7 +45,7 @@ class Probe:
         parts: what was timed.
         startup: seconds to load the teacher and build the renderer, once for each worker.
         tried: all codecs, the run's own among them, on the same logits.
-        metadata: bytes of the metadata of a teacher's arrays, the fitted model included.
+        metadata: bytes of the metadata of a teacher's arrays, the fitted model included; those of plain views too.
         record: bytes of a block's record.
         canary: bytes of a view that is kept whole; 0 where the probe kept none.
     """

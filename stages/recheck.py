@@ -161,7 +161,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
             kl = divergence(now.numpy(), cached.logits(shard, view)[slots], list(bounds))
             checked.kl += kl[0].tolist()
             for slot, found in zip(slots, kl.T.tolist(), strict=True):
-                message = _too_far(bounds, found)
+                message = too_far(bounds, found)
                 if message:
                     where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"
                     text = f"{index.key[slot]!r}: {message}"
@@ -169,7 +169,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     return checked
 
 
-def _too_far(bounds: Mapping[float, float], found: Sequence[float]) -> str:
+def too_far(bounds: Mapping[float, float], found: Sequence[float]) -> str:
     """What is wrong with a row, by the KL · T² found at each temperature; empty where it is within all bounds."""
     for (temperature, bound), nats in zip(bounds.items(), found, strict=True):
         if not nats <= bound:

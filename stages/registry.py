@@ -9,7 +9,7 @@ NAMES = ("ingest", "seeds", "teacher", "verify", "student", "report")
 
 def stage_named(name: str) -> Stage:
     """The stage of that name; its module is imported only now, since some bring much along."""
-    assert name in NAMES
-    stage = importlib.import_module(f".{name}", __package__).STAGE
+    assert name in (*NAMES, "train-many")
+    stage = importlib.import_module(f".{name.replace('-', '')}", __package__).STAGE
     assert isinstance(stage, Stage)
     return stage

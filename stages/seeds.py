@@ -81,9 +81,9 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:  # n
     return {"samples": data.samples}
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the cache."""
-    return Home(config.cache_place, task.name, task.name)
+    return [Home(config.cache_place, task.name, task.name)]
 
 
-STAGE = Stage("seeds", "samples", tasks, done, run, home=home)
+STAGE = Stage("seeds", "samples", tasks, done, run, homes=homes)

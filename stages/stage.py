@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..pipeline.config import Config
 from ..storage.place import Place
@@ -53,9 +53,12 @@ class Stage:
             made from other inputs.
         run: do one task; returns figures for people.
         conclude: joins what the tasks returned, by name, where that is more than figures.
-        home: where a task's record goes, for stages whose tasks several writers must not do at once.
+        homes: where a task's records go, for stages whose tasks several writers must not do at once; a task that writes
+            several is done by whoever has claimed all of them.
         resumable: whether a task that stops between two calls of `advance` has kept what it did.
         notes: what people should read before it begins, a line each.
+        ranks: what several ranks, as torchrun starts them, do with it. "alone": the first one does it; "apart": each
+            takes tasks that no other has taken; "together": all of them do each task.
         prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
 
@@ -65,7 +68,8 @@ class Stage:
     done: Callable[[Config], Callable[[Task], bool]]
     run: Callable[[Config, Task, Advance], Mapping[str, Any]]
     conclude: Callable[[Config, Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None
-    home: Callable[[Config, Task], Home] | None = None
+    homes: Callable[[Config, Task], Sequence[Home]] | None = None
     resumable: bool = False
     notes: Callable[[Config], Sequence[str]] | None = None
+    ranks: Literal["alone", "apart", "together"] = "alone"
     prepare: Callable[[Config], None] | None = None

@@ -24,8 +24,8 @@ def check_tasks(config: Config) -> Finding:
             finding.failures.append(Failure(CHECK, stage.name, str(error)))
             break  # the stages after it build on it
         for task in tasks:
-            assert stage.home is not None
-            home = stage.home(config, task)
+            assert stage.homes is not None
+            (home,) = stage.homes(config, task)
             holding = task.name.partition("/")[0] if stage is INGEST else "cache"
             where = f"{holding}: {Ledger(home.place).name(home.record)}"
             finding.checked[CHECK] += 1

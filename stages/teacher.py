@@ -1,7 +1,7 @@
 """The teacher's pass: every view is rendered once, classified, and its logits kept for ever.
 
 One task per data shard and block; one that lays out the arrays first, after a pilot where the codec is fitted to one;
-one for the evaluation set.
+one for the evaluation set; and those of plain views, where they are asked for.
 """
 
 import time
@@ -34,9 +34,10 @@ from ..storage.layout import (
     pilot_task,
     teacher_folder,
 )
+from ..storage.logitarray import refuse_other_teacher
 from ..storage.logits import TeacherInfo
-from ..storage.teacherwriter import TeacherWriter, refuse_other_teacher
-from . import pilot
+from ..storage.teacherwriter import TeacherWriter
+from . import pilot, plain
 from .classes import classes_of
 from .machine import backend_of, threads_of
 from .seeds import open_cache
@@ -45,7 +46,7 @@ from .workers import block_maker, loaded_teacher
 
 
 def tasks(config: Config) -> Sequence[Task]:
-    """For each teacher: the pilot, if any; the layout; then each data shard and block, and the evaluation set."""
+    """For each teacher: the pilot, if any; layouts; then each data shard and block, the evaluation set, plain views."""
     if not config.teacher:
         return []
     data = Dataset(config.data_place)
@@ -59,6 +60,8 @@ def tasks(config: Config) -> Sequence[Task]:
             found += [Task(block_task(section.name, s, number), 2, size * block) for s, size in enumerate(data.sizes)]
         if config.data.evaluates:
             found.append(Task(evaluation_task(section.name), 2, Dataset(config.eval_place).samples))
+        if config.cache.plain:
+            found += plain.tasks_of(section, data.sizes)
     return sorted(found, key=lambda task: task.wave)
 
 
@@ -72,15 +75,17 @@ def done(config: Config) -> Callable[[Task], bool]:
         return lambda _: True
     cache = open_cache(config, Dataset(config.data_place), writing=False)
     stored = {name: cache.teacher(name) for name in cache.teachers}
+    named = {section.name for section in config.teacher}
     for section in config.teacher:
         if section.name in stored:
             _refuse_other_teacher(config, section, stored[section.name].info)
     expected: dict[str, str] = {}
     for name, teacher in stored.items():
-        its_own = teacher.info.identity(cache.info.views)
-        expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), its_own)
+        expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), teacher.identity)
         if config.data.evaluates:
             expected[evaluation_task(name)] = fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint))
+        if config.cache.plain and name in named:
+            expected |= plain.expected(config, cache, teacher)
 
     def check(task: Task) -> bool:
         section = _section(config, task)
@@ -132,6 +137,8 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     if task.name == layout_task(section.name, config.views.count):
         writer.lay_out()
         return {"views": config.views.count}
+    if plain.is_plain(section, task):
+        return plain.run_plain(config, writer, data, section, task, advance)
     if evaluates:
         return _evaluate(config, writer, teacher, advance)
     return _teach_block(config, cache, data, writer, section, task, advance)
@@ -237,10 +244,10 @@ def _canary_slots(config: Config, layout: Layout) -> tuple[int, ...]:
     return tuple(int(word) % layout.sizes[canary_place(layout, number)[0]] for number, word in enumerate(words))
 
 
-def home(config: Config, task: Task) -> Home:
+def homes(config: Config, task: Task) -> Sequence[Home]:
     """In the cache. Layouts for any number of views write the same objects."""
     claim = layouts_folder(_section(config, task).name)
-    return Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)
+    return [Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
 
 
-STAGE = Stage("teacher", "views", tasks, done, run, home=home)
+STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart")

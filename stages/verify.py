@@ -17,7 +17,7 @@ from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
 from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError
 from ..storage.fingerprint import canonical, digest
-from ..storage.layout import block_task, teacher_folder
+from ..storage.layout import block_task, plain_folder, teacher_folder
 from ..storage.ledger import Ledger, Record
 from ..storage.losses import FACTS, join_losses
 from .blame import to_redo
@@ -30,6 +30,8 @@ from .findings import Failure, Finding
 from .objectcheck import CHECK, check_objects, parts_of
 from .places import holdings, place_of
 from .places import parts as parts_named
+from .plaincheck import CHECK as PLAIN
+from .plaincheck import recheck_plain
 from .recheck import recheck_shard
 from .stage import Advance, Stage, Task
 from .taskcheck import CHECK as TASKS
@@ -57,6 +59,8 @@ def tasks(config: Config) -> Sequence[Task]:
         found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(shards["train"])]
         if config.data.evaluates:
             found.append(Task(f"{EVALUATION}/{section.name}"))
+        if config.cache.plain or any(Ledger(config.cache_place).tasks(plain_folder(section.name))):
+            found += [Task(f"{PLAIN}/{section.name}/{shard}") for shard in range(shards["train"])]
     return found
 
 
@@ -106,9 +110,8 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         finding = _guarded(EVALUATION, f"teacher {rest}", lambda: recheck_evaluation(config, rest))
     else:
         teacher, _, shard = rest.partition("/")
-        finding = _guarded(
-            _VIEWS, f"teacher {teacher}, data shard {shard}", lambda: _check_views(config, teacher, int(shard))
-        )
+        check, body = (PLAIN, recheck_plain) if kind == PLAIN else (_VIEWS, _check_views)
+        finding = _guarded(check, f"teacher {teacher}, data shard {shard}", lambda: body(config, teacher, int(shard)))
     advance(task.units)
     return asdict(finding)
 
@@ -161,6 +164,8 @@ def _state(config: Config) -> str:
         "verify": config.verify.model_dump(mode="json"),
         "teachers": [section.name for section in config.teacher],
         "views": config.views.count,
+        # Not where they are not asked for, so that what was verified before there were any still is.
+        **({"plain": config.data.eval_crop} if config.cache.plain else {}),
     }
     return digest(canonical({"records": records, **how}))
 
@@ -180,13 +185,14 @@ def _check_data(config: Config, part: str, shard: int) -> Finding:
 
 
 def _check_codec(config: Config, teacher: str) -> Finding:
-    """Add up what the blocks say that their encoding lost; none may say more than its codec promised."""
+    """Add up what blocks and plain views say that their encoding lost; none may say more than its codec promised."""
     cache = Cache(config.cache_place)
     info = cache.teacher(teacher).info
     bound = info.transform["cache"]["max_kl"] if info.codec == TRANSFORM else None
     finding = Finding({_CODEC: 0})
-    records = list(cache.ledger.records(f"{teacher_folder(teacher)}/blocks"))
-    for record in records:
+    blocks = list(cache.ledger.records(f"{teacher_folder(teacher)}/blocks"))
+    plain = [record for record in cache.ledger.records(plain_folder(teacher)) if FACTS in record.facts]
+    for record in [*blocks, *plain]:
         lost = record.facts.get(FACTS)
         if lost is None:
             finding.skipped.append(f"blocks of teacher {teacher} say nothing of what their codec lost")
@@ -202,9 +208,10 @@ def _check_codec(config: Config, teacher: str) -> Finding:
                     ("cache", record.task),
                 )
             )
-    joined = join_losses(record.facts for record in records)
-    if joined is not None:
-        finding.lost = {teacher: joined}
+    for name, records in ((teacher, blocks), (f"{teacher}, plain views", plain)):
+        joined = join_losses(record.facts for record in records)
+        if joined is not None:
+            finding.lost[name] = joined
     return finding
 
 

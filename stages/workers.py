@@ -1,13 +1,14 @@
-"""What a worker process builds once and keeps: the loaded teacher, and the makers of its blocks and of its pilot."""
+"""What a worker process builds once and keeps: the loaded teacher, and what makes its blocks, pilot and plain views."""
 
 from functools import lru_cache
 
 from ..pipeline.blocks import BlockMaker, views_at_once
 from ..pipeline.config import Config
+from ..pipeline.plain import PlainMaker
 from ..pipeline.render import Renderer
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
-from .machine import backend_of, threads_of
+from .machine import backend_of, gpu, threads_of
 
 _DECODED_TOGETHER = 64
 
@@ -30,6 +31,14 @@ def single_maker(config: Config, section: Teacher, classes: tuple[str, ...], slo
     return _maker(config, section, classes, slots, 1)
 
 
+@lru_cache(maxsize=1)
+def plain_maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> PlainMaker:
+    """Answers for plain views of data shards of up to `slots` samples."""
+    batch = min(_DECODED_TOGETHER, slots)
+    renderer = Renderer((section.size,), batch, backend=backend_of(config), threads=threads_of(config))
+    return PlainMaker(loaded_teacher(section, classes), renderer, config.data.eval_crop, batch)
+
+
 def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int, views: int) -> BlockMaker:
     batch = min(_DECODED_TOGETHER, slots)
     renderer = Renderer(
@@ -39,5 +48,6 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         colour=config.views.recipe.colour,
         backend=backend_of(config),
         threads=threads_of(config),
+        device=gpu(),
     )
     return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)

@@ -12,8 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .pipeline.batch import Batch
     from .pipeline.losses import kl_divergence
-    from .pipeline.replay import Batch, ReplayLoader
+    from .pipeline.replay import ReplayLoader
     from .storage.cache import Cache
     from .storage.cache import open_cache as open  # noqa: A004
     from .storage.errors import StillroomError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "kl_divergence", "open"]
 
 _HOMES = {
-    "Batch": ("pipeline.replay", "Batch"),
+    "Batch": ("pipeline.batch", "Batch"),
     "Cache": ("storage.cache", "Cache"),
     "ReplayLoader": ("pipeline.replay", "ReplayLoader"),
     "StillroomError": ("storage.errors", "StillroomError"),

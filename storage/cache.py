@@ -219,14 +219,13 @@ class Cache:
         if not self._has_record(name):
             known = ", ".join(self.teachers) or "none"
             raise MissingObjectError(f"{self.place} has no teacher {name!r} (it has: {known}); run `stillroom teacher`")
-        found = TeacherLogits(self.group, self.ledger, self.layout, name)
-        identity = found.info.identity(self.info.views)
-        if identity not in {record.fingerprint for record in self.ledger.records(layouts_folder(name))}:
+        found = TeacherLogits(self.group, self.ledger, self.layout, name, self.info.views)
+        if found.identity not in {record.fingerprint for record in self.ledger.records(layouts_folder(name))}:
             raise DamagedObjectError(
                 f"the metadata of teacher {name!r} in {self.place} is of a cache of other views; "
                 "run `stillroom verify --repair`, then `stillroom teacher`"
             )
-        self._identities[name] = identity
+        self._identities[name] = found.identity
         return found
 
     def refuse_other_views(self, wanted: Fingerprint, *, except_for: Collection[str] = ()) -> None:

@@ -55,6 +55,7 @@ DIGESTS = "digests"
 CANARIES = "canaries"
 EVALUATION = "evaluation"
 PILOT = "pilot"
+PLAIN = "plain"
 TEACHERS = "teachers"
 
 
@@ -93,6 +94,28 @@ def pilot_task(teacher: str) -> str:
     return f"{teacher_folder(teacher)}/{PILOT}"
 
 
+def plain_folder(teacher: str) -> str:
+    """A teacher's logits of plain views, and folder of their records."""
+    return f"{teacher_folder(teacher)}/{PLAIN}"
+
+
+def plain_layout_task(teacher: str) -> str:
+    """Task that writes the metadata of a teacher's logits of plain views."""
+    return f"{plain_folder(teacher)}/layout"
+
+
+def plain_task(teacher: str, shard: int) -> str:
+    """Task that writes a teacher's logits of one data shard's plain views."""
+    return f"{plain_folder(teacher)}/{shard:06d}"
+
+
+def plain_shard(task: str) -> int | None:
+    """The data shard of a task that writes logits of plain views; None for any other task."""
+    parts = task.split("/")
+    plain = len(parts) == 4 and parts[0] == TEACHERS and parts[2] == PLAIN and parts[3].isdecimal()
+    return int(parts[3]) if plain else None
+
+
 def canary_place(layout: Layout, canary: int) -> tuple[int, int]:
     """Data shard and view of a canary. They lie in the first block, so that growth never moves one."""
     return canary % layout.shards, (canary // layout.shards) % layout.views_per_block
@@ -115,6 +138,8 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
         return (evaluation_task(teacher),)
     if rest[0] == PILOT:
         return (pilot_task(teacher),)
+    if rest == [PLAIN, "zarr.json"]:
+        return (plain_layout_task(teacher),)
     if rest[-1] == "zarr.json":
         return (f"{layouts_folder(teacher)}/",)
     if rest[1:2] != ["c"] or not all(part.isdigit() for part in rest[2:]):
@@ -124,6 +149,8 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
         return (block_task(teacher, where[0], where[1]),)
     if rest[0] == CANARIES:
         return (block_task(teacher, canary_place(layout, where[0])[0], 0),)
+    if rest[0] == PLAIN and len(where) == 3:
+        return (plain_task(teacher, where[0]),)
     return ()
 
 
@@ -149,6 +176,10 @@ def written_by(layout: Layout, task: str) -> frozenset[str]:
         return frozenset(
             {f"{folder}/{name}zarr.json" for name in ("", *(f"{a}/" for a in (LOGITS, DIGESTS, CANARIES)))}
         )
+    if task == plain_layout_task(parts[1]):
+        return frozenset({f"{folder}/{PLAIN}/zarr.json"})
+    if (number := plain_shard(task)) is not None:
+        return frozenset({f"{folder}/{PLAIN}/c/{number}/0/0"})
     shard, _, block = parts[-1].partition(".")
     where = f"{int(shard)}/{int(block)}"
     return frozenset({f"{folder}/{LOGITS}/c/{where}/0/0", f"{folder}/{DIGESTS}/c/{where}/0"})

@@ -1,4 +1,4 @@
-"""One teacher's arrays in a cache, for reading: logits, digests, canaries, and logits on the evaluation set.
+"""One teacher's arrays in a cache, for reading: logits, digests, canaries, logits on the evaluation set, plain views.
 
 All of it comes through the cache's checked store. Knows numbers, shards, views and slots; nothing of images or models.
 """
@@ -22,14 +22,17 @@ from .layout import (
     MOST_CLASSES,
     MOST_PIXELS,
     MOST_VIEWS,
+    PLAIN,
     Layout,
     block_task,
     canary_place,
     evaluation_task,
+    plain_task,
     teacher_folder,
 )
 from .ledger import Ledger
 from .metadata import Extent, check_array, count, counts, group_attributes
+from .plainlogits import PlainLogits
 from .zarrstore import CheckedStore
 
 _SAMPLES = range(1, 2**26)
@@ -93,18 +96,21 @@ class TeacherLogits:
         ledger: the cache's.
         layout: the cache's.
         name: the teacher's.
+        views: fingerprint of the cache's views.
 
     Raises:
         MissingObjectError, DamagedObjectError: its metadata is not what a record lists.
     """
 
-    def __init__(self, group: zarr.Group, ledger: Ledger, layout: Layout, name: str) -> None:
+    def __init__(self, group: zarr.Group, ledger: Ledger, layout: Layout, name: str, views: Fingerprint) -> None:
         self.name = name
         self.ledger = ledger
         self.layout = layout
         store = group.store
         assert isinstance(store, CheckedStore)
         self.info = _info(store, layout, name)
+        self.identity = self.info.identity(views)
+        self._plain = PlainLogits(group, ledger, layout, name, self.info.classes, self.identity)
         _check_arrays(store, layout, name, self.info)
         try:
             found = group[teacher_folder(name)]
@@ -187,6 +193,23 @@ class TeacherLogits:
         """How many views, from the first on, are done in every data shard."""
         missing = [block for _, block in self.missing(self.views)]
         return min(missing, default=self.views // self.layout.views_per_block) * self.layout.views_per_block
+
+    def plain(self, shard: int) -> npt.NDArray[np.float32]:
+        """Logits of the plain views of a data shard: float32 [slot, class]. See `plainlogits`.
+
+        Raises:
+            MissingObjectError, DamagedObjectError: they are not done, or not what was written.
+        """
+        with self._damage_named(f"{PLAIN}, data shard {shard}", plain_task(self.name, shard)):
+            return self._plain.read(shard)
+
+    def missing_plain(self) -> list[int]:
+        """Data shards whose plain views are not done."""
+        return self._plain.missing()
+
+    def plain_crop(self) -> float | None:
+        """The `data.eval_crop` that its plain views are of; None where there are none."""
+        return self._plain.crop()
 
     def evaluation(self) -> npt.NDArray[np.float32]:
         """Logits on the evaluation set: float32 [sample, class], its data shards one after another.

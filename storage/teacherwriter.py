@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .blockfacts import measure_block
-from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
-from .errors import MissingObjectError, ModelError
-from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from .codecs import TransformModel
+from .errors import MissingObjectError
+from .fingerprint import Fingerprint, fingerprint_digest
 from .layout import (
     CANARIES,
     CHUNK_LIMIT,
@@ -30,9 +29,9 @@ from .layout import (
     teacher_folder,
 )
 from .ledger import Ledger, Record
+from .logitarray import LogitFiller, padded, refuse_other_teacher, writable
 from .logits import TeacherInfo
 from .losses import FACTS
-from .place import Place
 from .zarrstore import RecordingStore
 
 
@@ -80,17 +79,13 @@ class TeacherWriter:
             store, zarr_format=3, path=teacher_folder(self.name), attributes={"stillroom": attributes}
         )
         shards, slots, block = self.layout.shards, self.layout.slots, self.layout.views_per_block
-        codec = logit_codec(self.info.codec, self.model)
         group.create_array(
             LOGITS,
             shape=(shards, self.views, slots, self.info.classes),
             shards=(1, block, self.layout.shard_slots(self.info.classes), self.info.classes),
             chunks=(1, 1, self.layout.chunk_slots(self.info.classes), self.info.classes),
-            dtype=codec.dtype,
-            serializer=codec.serializer,
-            compressors=list(codec.compressors),
-            fill_value=float("nan"),
             dimension_names=["shard", "view", "slot", "class"],
+            **self.filler.encoding(),
         )
         group.create_array(
             DIGESTS,
@@ -113,7 +108,7 @@ class TeacherWriter:
         )
         if not grows:
             store.release()
-        record = self._finish(layout_task(self.name, self.views), self._identity, store, {})
+        record = self._finish(layout_task(self.name, self.views), self.identity, store, {})
         if grows:
             store.release()
         return record
@@ -145,20 +140,12 @@ class TeacherWriter:
         rows = self.layout.sizes[shard]
         assert logits.shape == (views, rows, self.info.classes)
         assert digests.shape == (views, rows)
-        codec = logit_codec(self.info.codec, self.model)
-        dtype = codec.dtype
-        with np.errstate(over="ignore"):
-            stored = logits.astype(dtype)
-        if not np.isfinite(stored).all():
-            raise ModelError(
-                f"teacher {self.name!r}: a logit of data shard {shard}, block {block} "
-                f'({float(np.abs(logits).max()):.4g}) does not fit into {dtype}; use cache.codec = "float32"'
-            )
+        stored = self.filler.rounded(logits, f"data shard {shard}, block {block}")
         # Held back until it is known what the encoding lost.
         store = RecordingStore(self.ledger.place)
         group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
         where = slice(block * views, (block + 1) * views)
-        logits_array, digests_array = _array(group, LOGITS), _array(group, DIGESTS)
+        logits_array, digests_array = writable(group[LOGITS]), writable(group[DIGESTS])
         room = min(logits_array.shape[1], digests_array.shape[1])
         if room < where.stop:
             # Zarr would write nothing there, without a word.
@@ -166,16 +153,14 @@ class TeacherWriter:
                 f"teacher {self.name!r} in {self.ledger.place} is laid out for {room} views, block {block} ends at "
                 f"{where.stop}; run `stillroom teacher`, which lays it out first"
             )
-        self._refuse_other_transform(logits_array)
-        logits_array[shard, where] = _padded(stored, self.layout.slots, np.nan)
-        name, kept = f"{logits_array.path}/c/{shard}/{block}/0/0", logits_array[shard, where, :rows]
-        lost = self._measured(codec, store, name, logits, kept)
-        digests_array[shard, where] = _padded(digests, self.layout.slots, 0)
+        name = f"{logits_array.path}/c/{shard}/{block}/0/0"
+        lost = self.filler.fill(store, logits_array, (shard, where), name, logits, stored)
+        digests_array[shard, where] = padded(digests, 1, self.layout.slots, 0)
         for number, pixels in canaries.items():
-            _array(group, CANARIES)[number] = pixels
+            writable(group[CANARIES])[number] = pixels
         store.release()
         facts = {**facts, FACTS: lost}
-        return self._finish(block_task(self.name, shard, block), self._identity, store, facts)
+        return self._finish(block_task(self.name, shard, block), self.identity, store, facts)
 
     def write_evaluation(
         self, fingerprint: Fingerprint, logits: npt.NDArray[np.float32], facts: Mapping[str, Any]
@@ -212,61 +197,16 @@ class TeacherWriter:
         refuse_other_teacher(self.name, self.ledger.place, theirs, mine)
 
     @property
-    def _identity(self) -> str:
+    def identity(self) -> str:
+        """Digest of what the logits depend on, which each block's record carries."""
         return self.info.identity(self.made_from)
 
-    def _measured(
-        self,
-        codec: LogitCodec,
-        store: RecordingStore,
-        name: str,
-        logits: npt.NDArray[np.float32],
-        decoded: npt.NDArray[Any],
-    ) -> dict[str, Any]:
-        """What the block's shard, which the store holds under that name, kept of the logits."""
-        classes = self.info.classes
-        slots = self.layout.chunk_slots(classes)
-        chunks = self.layout.views_per_block * self.layout.shard_slots(classes) // slots
-        plain = np.asarray(decoded, np.float32)
-        return measure_block(
-            self.info.codec, codec, store.held(name), (chunks, slots), logits, plain, self.temperatures
-        )
-
-    def _refuse_other_transform(self, array: Any) -> None:
-        """Compare the transform that the array's own metadata holds with this run's."""
-        serializer = getattr(array.metadata.codecs[0], "codecs", (None,))[0]
-        there = serializer.model.digest if isinstance(serializer, TransformCodec) else None
-        mine = self.model.digest if self.model is not None else None
-        refuse_other_teacher(self.name, self.ledger.place, {"model": there}, {"model": mine})
+    @property
+    def filler(self) -> LogitFiller:
+        """How logits are encoded."""
+        return LogitFiller(self.ledger.place, self.layout, self.name, self.info, self.model, self.temperatures)
 
     def _finish(self, task: str, fingerprint: str, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
         record = Record(task, fingerprint, store.written, facts)
         self.ledger.put(record)
         return record
-
-
-def _array(group: zarr.Group, name: str) -> Any:
-    # `write_empty_chunks`: a chunk that happens to equal the fill value is data all the same.
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array.with_config({"write_empty_chunks": True})
-
-
-def _padded(rows: npt.NDArray[Any], slots: int, fill: float) -> npt.NDArray[Any]:
-    """The same with its slot axis (the second) filled up."""
-    padded = np.full((rows.shape[0], slots, *rows.shape[2:]), fill, rows.dtype)
-    padded[:, : rows.shape[1]] = rows
-    return padded
-
-
-def refuse_other_teacher(name: str, place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
-    """Compare two teachers of one name.
-
-    Raises:
-        FingerprintError: they differ; a codec that differs is named before what belongs to it.
-    """
-    remedy = "go back to the old setting, or give the new teacher another name"
-    what = f"teacher {name} in cache {place}"
-    if "codec" in stored and "codec" in wanted:
-        refuse_difference(what, {"codec": stored["codec"]}, {"codec": wanted["codec"]}, remedy)
-    refuse_difference(what, stored, wanted, remedy)

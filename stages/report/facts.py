@@ -18,7 +18,7 @@ from ...storage.cache import Cache
 from ...storage.dataset import Dataset
 from ...storage.errors import MissingObjectError, ModelError
 from ...storage.fingerprint import fingerprint_digest
-from ...storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, teacher_folder
+from ...storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, plain_folder, teacher_folder
 from ...storage.losses import join_losses
 from .. import verify
 from ..seeds import open_cache
@@ -58,11 +58,12 @@ class TeacherFacts:
         parameters: trainable numbers of the model; None where it cannot be built here.
         classes: extent of the class axis.
         views, planned: views whose block is done, and views of the whole run.
-        logits_bytes, digests_bytes, canaries_bytes, other_bytes: sizes of its objects; the last: metadata and logits on
-            the evaluation set.
+        logits_bytes, digests_bytes, canaries_bytes, other_bytes: sizes of its objects; the last: metadata, logits on
+            the evaluation set and of plain views.
         seconds: of all blocks, summed over workers.
         entropy, top1: over the cached views, in nats and as a share; None without a view, or without labels.
         lost: what the codec lost, see `losses.join_losses`; None where no block says.
+        plain: the same of plain views; None without them.
         evaluation: "samples", "top1", "top5", "entropy" on the evaluation set; empty without one.
     """
 
@@ -81,6 +82,7 @@ class TeacherFacts:
     entropy: float | None
     top1: float | None
     lost: Mapping[str, Any] | None
+    plain: Mapping[str, Any] | None
     evaluation: Mapping[str, Any]
 
     @property
@@ -193,6 +195,7 @@ def teacher_facts(config: Config, cache: Cache, name: str) -> TeacherFacts:
         entropy=mean("entropy"),
         top1=mean("top1"),
         lost=join_losses(record.facts for record in blocks),
+        plain=join_losses(record.facts for record in cache.ledger.records(plain_folder(name))),
         evaluation=evaluated.facts if evaluated is not None else {},
     )
 

@@ -39,6 +39,7 @@ _CHECKS = {
     "objects": "objects, by size and digest",
     "seeds": "seeds, derived again",
     "codec": "blocks, by what they say that their codec lost",
+    "plain": "logits of plain views, and a share classified again",
     "digests": "views, rendered again",
     "teacher": "views, classified again",
 }

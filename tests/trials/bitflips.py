@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.pipeline.config import Config
+from stillroom.pipeline.guide import Targets
 from stillroom.pipeline.recipe import Recipe
 from stillroom.pipeline.shardviews import ShardViews, load_shard
 from stillroom.stages.objectcheck import check_objects
@@ -81,7 +82,18 @@ class Reader:
         recipe = Recipe.from_data(dict(cache.info.recipe))
         (name,) = cache.teachers
         teacher = cache.teacher(name)
-        found = [load_shard(cache, data, recipe, shard, view, teacher) for shard, view in enumerate(views)]
+        found = [
+            load_shard(
+                cache,
+                data,
+                recipe,
+                shard,
+                view,
+                [Targets(view, teacher.logits(shard, view))],
+                {name: teacher.digests(shard, view)},
+            )
+            for shard, view in enumerate(views)
+        ]
         assert teacher.missing(teacher.views) == []
         return found
 
@@ -103,13 +115,9 @@ class Reader:
 
 
 def _same(one: ShardViews, other: ShardViews) -> bool:
-    assert one.logits is not None
-    assert other.logits is not None
-    assert one.digests is not None
-    assert other.digests is not None
     arrays = [
-        (one.logits, other.logits),
-        (one.digests, other.digests),
+        *((mine.logits, theirs.logits) for mine, theirs in zip(one.targets, other.targets, strict=True)),
+        *((one.digests[name], other.digests[name]) for name in one.digests),
         (one.views.window, other.views.window),
         (one.partner, other.partner),
         (one.share, other.share),

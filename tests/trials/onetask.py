@@ -78,7 +78,7 @@ class OneTask:
             lambda config: [Task(TASK)],
             lambda config: lambda task: Ledger(place).has(task.name),
             run,
-            home=lambda config, task: Home(place, task.name, task.name),
+            homes=lambda config, task: [Home(place, task.name, task.name)],
         )
 
     def attempt(

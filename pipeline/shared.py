@@ -1,0 +1,217 @@
+"""One pass over the data for any number of students: each view is decoded once, and given to all who want it.
+
+What they share is the order of samples and the views; what they want may differ: size, teachers, design.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
+from .batch import Batch
+from .guide import Guide
+from .mix import to_images
+from .order import Order
+from .plan import Rows, plan_rows
+from .prove import Prover
+from .recipe import Recipe
+from .render import Backend, Renderer
+from .request import Request
+from .shardviews import ShardViews, load_shard, logits_of, source_of
+
+
+@dataclass(frozen=True)
+class Want:
+    """What one student wants of a pass.
+
+    Attributes:
+        size: height and width of its images in pixels.
+        guide: where its logits come from; None for no logits.
+        also_size: the same images at this size too.
+    """
+
+    size: int
+    guide: Guide | None = None
+    also_size: int | None = None
+
+
+class SharedPass:
+    """Batches of a cache's views, epoch after epoch, for several students at once.
+
+    Args:
+        cache: seeds and recipe; and logits where a guide is given.
+        data: the ingested data set.
+        wants: of each student.
+        batch_size: samples in a global batch.
+        seed: of the order of samples.
+        views: how many views to replay.
+        rank, world: this process among how many; each yields its share of every global batch.
+        window: data shards of a lane that are held and shuffled together.
+        proof_share: share of batches that are proved where no student's size is the teacher's; all are where one is.
+        backend: where views are rendered; default the cache's own.
+        threads: CPU threads for rendering.
+        device: number of the GPU, for `dali-gpu`.
+
+    Raises:
+        StoreError: the data set or the cache is not what the cache was made with.
+        ViewMismatchError: the cache's views come from another backend.
+        MissingObjectError: logits are missing.
+        ConfigError: the batch is larger than the data set, or the ranks do not divide the lanes.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        data: Dataset,
+        wants: Sequence[Want],
+        *,
+        batch_size: int,
+        seed: int,
+        views: int,
+        rank: int = 0,
+        world: int = 1,
+        window: int = 2,
+        proof_share: float = 1.0 / 32,
+        backend: Backend | None = None,
+        threads: int = 2,
+        device: int = 0,
+    ) -> None:
+        self.cache, self.data, self.wants, self.views = cache, data, tuple(wants), views
+        self.recipe = Recipe.from_data(dict(cache.info.recipe))
+        cache.refuse_other_views({"data": data.description.digest}, except_for=cache.info.views.keys() - {"data"})
+        self.order = Order(data.sizes, batch_size, seed, self.recipe.mixup, window)
+        if world < 1 or self.order.lanes % world or not 0 <= rank < world:
+            raise ConfigError(
+                f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes"
+            )
+        self.rank, self.world = rank, world
+        guides = dict.fromkeys(want.guide for want in wants if want.guide is not None)
+        for guide in guides:
+            guide.refuse_gaps(views)
+        self.guides = tuple(guides)
+        self.backend = _backend(cache, backend, replays=bool(guides))
+        self.sizes = tuple(dict.fromkeys(size for want in wants for size in (want.size, want.also_size) if size))
+        self._renderer = self._new_renderer(self.sizes, threads, device)
+        provers: dict[str, Prover] = {}
+        for guide in guides:
+            its_size = guide.first.info.size
+            again = None if its_size in self.sizes else self._new_renderer((its_size,), threads, device)
+            provers.setdefault(guide.first.name, Prover(cache, guide.first, self.sizes, proof_share, again))
+        self._provers = tuple(provers.values())
+
+    @property
+    def steps(self) -> int:
+        """Global batches in an epoch."""
+        return self.order.steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """The batches of an epoch, from number `start` on, one for each student: the same whenever they are asked for.
+
+        Raises:
+            ViewMismatchError: a view is not the one that the teacher saw.
+            StoreError: something on disk is not what its record says.
+        """
+        planned: deque[tuple[Rows, int]] = deque()
+
+        def requests() -> Iterator[Request]:
+            for rows in self._plans(epoch, start):
+                parts = rows.request().cut(rows.column(lambda shard: shard.index.pixels), len(rows))
+                planned.append((rows, len(parts)))
+                yield from parts
+
+        rendered = self._renderer.stream(requests())
+        for number in range(start, self.steps):
+            first = next(rendered, None)
+            if first is None:
+                raise StillroomError("another epoch of this loader was begun; a loader replays one epoch at a time")
+            rows, parts = planned.popleft()
+            rest = [next(rendered) for _ in range(parts - 1)]
+            pixels = [torch.cat(part, dim=1) if rest else part[0] for part in zip(first, *rest, strict=True)]
+            yield self._batches(number, rows, pixels)
+
+    def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
+        """Plans of the batches; data shards are read in a thread, ahead of their first use."""
+        places = self.order.places(epoch)
+        size = self.order.batch_size
+        mine = places.lane % self.world == self.rank
+        cuts = [slice(k * size, (k + 1) * size) for k in range(start, self.steps)]
+        batches = [places.slice(cut.start, cut.stop).where(mine[cut]) for cut in cuts]
+        needed = [[int(shard) for shard in np.unique(batch.shard)] for batch in batches]
+        last_use = {shard: k for k, shards in enumerate(needed) for shard in shards}
+        coming = deque(dict.fromkeys(shard for shards in needed for shard in shards))
+        held: dict[int, Future[ShardViews]] = {}
+        pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
+        try:
+            for k, batch in enumerate(batches):
+                while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
+                    shard = coming.popleft()
+                    held[shard] = pool.submit(self._load, shard, epoch)
+                yield plan_rows(batch, {shard: held[shard].result() for shard in needed[k]})
+                for shard in needed[k]:
+                    if last_use[shard] == k:
+                        del held[shard]
+        finally:
+            # Whoever leaves an epoch early does not wait for shards that nobody will use.
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, shard: int, epoch: int) -> ShardViews:
+        view = self.order.view(shard, epoch, self.views)
+        targets = tuple(guide.targets(self.order, shard, epoch, self.views) for guide in self.guides)
+        digests = {prover.teacher.name: prover.teacher.digests(shard, view) for prover in self._provers}
+        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests)
+
+    def _batches(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> tuple[Batch, ...]:
+        proved = {prover.teacher.name: prover.prove(number, rows, rendered) for prover in self._provers}
+        shares = rows.column(lambda shard: shard.share)
+        labels = rows.column(lambda shard: shard.index.label).astype(np.int64)
+        uids = rows.column(lambda shard: shard.index.uid)[rows.own]
+        views = torch.from_numpy(rows.constant(lambda shard: shard.view)[rows.own])
+        other = rows.other if self.recipe.mixup else None
+        images = {
+            size: to_images(pixels[0], rows.own, other, shares[rows.own])
+            for size, pixels in zip(self.sizes, rendered, strict=True)
+        }
+        found = []
+        for want in self.wants:
+            guide, logits, sources = want.guide, None, views
+            if guide is not None:
+                place = self.guides.index(guide)
+                logits = torch.from_numpy(rows.column(partial(logits_of, place))[rows.own])
+                sources = torch.from_numpy(rows.constant(partial(source_of, place))[rows.own])
+            found.append(
+                Batch(
+                    images=images[want.size],
+                    logits=logits,
+                    labels=torch.from_numpy(labels[rows.own]),
+                    partner_labels=torch.from_numpy(labels[rows.other]),
+                    shares=torch.from_numpy(shares[rows.own]),
+                    uids=uids,
+                    views=views,
+                    sources=sources,
+                    other_images=images[want.also_size] if want.also_size is not None else None,
+                    proved=proved[guide.first.name] if guide is not None else 0,
+                )
+            )
+        return tuple(found)
+
+    def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int) -> Renderer:
+        # Two more: a pair that two batches share is rendered whole for both.
+        batch = self.order.batch_size + 2
+        return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
+
+
+def _backend(cache: Cache, wanted: Backend | None, *, replays: bool) -> Backend:
+    made_by: Backend = cache.info.views["renderer"]["backend"]
+    if replays and wanted not in (None, made_by):
+        raise ViewMismatchError(
+            f"the teacher's views were rendered by {made_by}, these would be by {wanted}, which rounds "
+            f"differently; use render.backend = {made_by!r}"
+        )
+    return wanted or made_by

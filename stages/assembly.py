@@ -1,0 +1,179 @@
+"""What a student in training is put together from: its model, its target, its share of a pass, its evaluation."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..pipeline.config import Config
+from ..pipeline.evaluation import EvaluationSet
+from ..pipeline.faithful import Faithfulness, faithfulness
+from ..pipeline.guide import Guide
+from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from
+from ..pipeline.ranks import Ranks
+from ..pipeline.render import Backend, default_backend
+from ..pipeline.settings import Student
+from ..pipeline.shared import SharedPass, Want
+from ..pipeline.teach import default_device, load_teacher
+from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.errors import DataError, MissingObjectError, StoreError
+from ..storage.fingerprint import fingerprint_digest
+from ..storage.layout import evaluation_task
+from .classes import classes_of
+from .machine import threads_of
+from .teacher import on_evaluation_set
+
+
+def guide_of(config: Config, student: Student, cache: Cache) -> Guide | None:
+    """Where a student's logits come from; None for one that takes none from the cache.
+
+    Raises:
+        MissingObjectError: a teacher is not in the cache, or some of its views are missing; says what to run.
+    """
+    if student.target != "cache":
+        return None
+    names = [section.name for section in config.teachers_of(student)]
+    views = config.views_of(student)
+    for name in names:
+        teacher = cache.teacher(name)
+        missing = teacher.missing(views) if teacher.views >= views else []
+        if teacher.views < views or missing:
+            where = f"; first data shard {missing[0][0]}, block {missing[0][1]}" if missing else ""
+            raise MissingObjectError(
+                f"the cache holds too few views of teacher {name!r} for student {student.name!r}: "
+                f"{teacher.views} of {views} are laid out, {len(missing)} blocks are missing{where}; "
+                "run `stillroom teacher` first"
+            )
+    return Guide.of(cache, names, student.teacher_weights, student.design, student.size)
+
+
+def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dataset, ranks: Ranks) -> SharedPass:
+    """One pass over the data for some students, who must agree on batches and views."""
+    first = students[0]
+    wants = []
+    for student in students:
+        sections = config.teachers_of(student)
+        also = sections[0].size if student.target == "online" else None
+        wants.append(Want(student.size, guide_of(config, student, cache), also))
+    found = SharedPass(
+        cache,
+        data,
+        wants,
+        batch_size=first.batch_size,
+        seed=first.seed,
+        views=config.views_of(first),
+        rank=ranks.rank,
+        world=ranks.world,
+        window=first.lane_window,
+        proof_share=max(student.proof_share for student in students),
+        backend=_backend(config, cache, replays=any(want.guide is not None for want in wants)),
+        threads=threads_of(config),
+        device=ranks.local,
+    )
+    found.order.refuse_empty_shares(max(student.epochs for student in students), ranks.world)
+    return found
+
+
+def trainer_of(config: Config, student: Student, data: Dataset, steps: int, ranks: Ranks) -> Trainer:
+    """A student that has not begun.
+
+    Args:
+        config, student: which.
+        data: what it learns from.
+        steps: optimiser steps in all.
+        ranks: who trains it.
+    """
+    torch.manual_seed(student.seed)
+    model = build_model(student.model, len(student_classes(config, student, data)))
+    weights = read_weights(student.weights) if student.weights is not None else None
+    if weights is not None:
+        start_from(model, student.model, weights)
+    preprocessing = preprocessing_of(model, weights)
+    model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    target = with_labels(_target(config, student, data), student.label_weight)
+    return Trainer(model, preprocessing, student, steps, target, ranks)
+
+
+def student_classes(config: Config, student: Student, data: Dataset) -> tuple[str, ...]:
+    """Names of the classes that a student tells apart, in the order of its logits.
+
+    Raises:
+        DataError: it learns from teachers of different classes, or nothing names a teacher's.
+    """
+    first, *others = config.teachers_of(student) or (None,)
+    names = classes_of(config, data, first)
+    for section in others:
+        theirs = classes_of(config, data, section)
+        if theirs != names:
+            assert first is not None
+            assert section is not None
+            raise DataError(
+                f"student {student.name!r} learns from teachers {first.name!r}, of {len(names)} classes, and "
+                f"{section.name!r}, of {len(theirs)} or of others; give it teachers of the same classes"
+            )
+    return names
+
+
+def evaluation_of(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
+    """What a student is evaluated on, if anything."""
+    if not config.data.evaluates:
+        return None
+    return EvaluationSet(
+        Dataset(config.eval_place),
+        student.size,
+        config.data.eval_crop,
+        batch_size=student.batch_size,
+        backend=backend,
+        threads=threads_of(config),
+    )
+
+
+def teachers_on_evaluation_set(config: Config, student: Student, cache: Cache) -> torch.Tensor | None:
+    """The mean of its teachers' logits, float32 [sample, class]; None unless the cache has all of them.
+
+    Raises:
+        StoreError: they are of another evaluation set.
+    """
+    sections = config.teachers_of(student)
+    if not sections or not config.data.evaluates:
+        return None
+    found = []
+    for section in sections:
+        record = cache.ledger.get(evaluation_task(section.name)) if section.name in cache.teachers else None
+        if record is None:
+            return None
+        teacher = cache.teacher(section.name)
+        if record.fingerprint != fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint)):
+            raise StoreError(
+                f"teacher {section.name!r} has logits of another evaluation set or data.eval_crop; "
+                "run `stillroom teacher` again"
+            )
+        found.append(torch.from_numpy(teacher.evaluation()))
+    shares = torch.tensor(student.teacher_weights or [1.0] * len(found))
+    return torch.einsum("t,tsc->sc", shares / shares.sum(), torch.stack(found)) if len(found) > 1 else found[0]
+
+
+def faithfulness_of(config: Config, student: Student, cache: Cache) -> dict[str, Faithfulness]:
+    """What the cache is worth at a student's temperature, by teacher; nothing for one that does not learn from it."""
+    if student.target != "cache":
+        return {}
+    sections = config.teachers_of(student)
+    return {item.name: faithfulness(cache.teacher(item.name), student.temperature) for item in sections}
+
+
+def _target(config: Config, student: Student, data: Dataset) -> Target:
+    if student.target == "cache":
+        return from_cache(student.temperature)
+    if student.target == "labels":
+        return from_labels
+    (section,) = config.teachers_of(student)
+    return from_teacher(load_teacher(section, classes_of(config, data, section)), student.temperature)
+
+
+def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:
+    """The cache's own, so that all students see the same pixels; another only where nothing has to match it."""
+    if config.render.backend != "auto":
+        return config.render.backend
+    made_by: Backend = cache.info.views["renderer"]["backend"]
+    return made_by if replays or made_by == "dali-cpu" else default_backend()

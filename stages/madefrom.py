@@ -1,0 +1,58 @@
+"""What a student's weights depend on, and refusing to go on with one that was trained otherwise."""
+
+from pathlib import Path
+from typing import Any
+
+from ..pipeline.config import Config
+from ..pipeline.models import weights_digest
+from ..pipeline.settings import Student
+from ..storage.cache import Cache
+from ..storage.fingerprint import Fingerprint, refuse_difference
+from ..storage.place import Place
+
+_NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share", "accumulate"}
+
+
+def student_fingerprint(config: Config, student: Student, cache: Cache) -> Fingerprint:
+    """Its settings, the views it sees, and the teachers it learns from.
+
+    Not how many ranks it is trained on, nor in how many pieces a batch is taken: the batches are the same.
+    """
+    sections = config.teachers_of(student)
+    made: dict[str, Any] = {
+        "student": {
+            **student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            "teacher": [section.name for section in sections] if student.target != "labels" else None,
+            "views_used": config.views_of(student),
+        },
+        "views": {key: value for key, value in cache.info.views.items() if key != "renderer"},
+    }
+    if student.target == "cache":
+        infos = {section.name: cache.teacher(section.name).info for section in sections}
+        made["teachers"] = {name: {**info.fingerprint, **info.encoding} for name, info in infos.items()}
+    if student.weights is not None:
+        made["student"]["weights"] = _digest(student.weights)
+    if student.target == "online":
+        made["teachers"] = {
+            section.name: {
+                **section.model_dump(mode="json", exclude={"name", "batch_size"}),
+                **({"weights": _digest(section.weights)} if Path(section.weights).is_file() else {}),
+            }
+            for section in sections
+        }
+    return made
+
+
+def refuse_other_student(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
+    """Compare what is in a student's place with what this run would train.
+
+    Raises:
+        FingerprintError: they differ.
+    """
+    refuse_difference(
+        f"student {place}", stored, wanted, "go back to the old setting, or give the new student another name"
+    )
+
+
+def _digest(weights: str) -> str:
+    return weights_digest(weights) if Path(weights).is_file() else "absent"

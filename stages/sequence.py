@@ -1,0 +1,139 @@
+"""Stages in order, each on the executor that suits it: here, on Dask, or on the ranks that torchrun started."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..pipeline.config import Config
+from ..storage.errors import ConfigError, MissingObjectError
+from .executors import Executor, InProcess, Summary, execute
+from .progress import NoProgress, Progress, make_progress
+from .registry import stage_named
+from .repair import repair
+from .said import details, sentence
+from .stage import Stage
+from .stop import StopRequest
+
+if TYPE_CHECKING:
+    from ..pipeline.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and how.
+
+    Attributes:
+        names: of the stages, in order.
+        dask: None, "local", or the address of a Dask scheduler.
+        workers: worker processes, with "local".
+        again: do tasks that are done, too.
+        as_json: print what was concluded, for machines.
+        mend: drop the records of what was found to be bad.
+        dry_run: print the tasks that are left, and write nothing.
+    """
+
+    names: Sequence[str]
+    dask: str | None = None
+    workers: int = 2
+    again: bool = False
+    as_json: bool = False
+    mend: bool = False
+    dry_run: bool = False
+
+
+def run_stages(config: Config, plan: Plan) -> int:
+    """Run stages, and say what came of each.
+
+    Returns:
+        0; 1 where something was found to be bad, and the stages after it were not run.
+
+    Raises:
+        ConfigError: both Dask and torchrun are to share out the work.
+    """
+    stages = [stage_named(name) for name in plan.names]
+    if plan.dry_run:
+        for stage in stages:
+            _print_tasks(stage, config, again=plan.again)
+        return 0
+    with _met(plan) as ranks, StopRequest().listening() as stop:
+        quiet = ranks is not None and not ranks.first
+        with NoProgress() if quiet else make_progress() as progress:
+            for stage in stages:
+                bad = 0
+                if ranks is None or ranks.first or stage.ranks != "alone":
+                    with closing(_executor(plan, stage, ranks, stop)) as executor:
+                        bad = _run(stage, config, plan, executor, progress, quiet=quiet)
+                if ranks is not None:
+                    (bad,) = map(int, ranks.sum(bad))  # nobody begins the next stage before all are here
+                if bad:
+                    return 1
+    return 0
+
+
+@contextmanager
+def _met(plan: Plan) -> "Iterator[Ranks | None]":
+    """The ranks, once they have met; None where torchrun started none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield None
+        return
+    if plan.dask is not None:
+        raise ConfigError("torchrun and --dask both share out the work; use one of them")
+    from ..pipeline.ranks import Ranks  # brings torch along
+
+    with Ranks.of_environment().joined() as ranks:
+        yield ranks
+
+
+def _executor(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest) -> Executor:
+    if ranks is not None and stage.ranks == "together":
+        from .ranked import Ranked
+
+        return Ranked(ranks, stop)
+    if plan.dask is None:
+        return InProcess(stop)
+    from .dask import Dask  # slow to import, and most runs do without
+
+    return Dask(plan.dask, plan.workers, stop)
+
+
+def _run(stage: Stage, config: Config, plan: Plan, executor: Executor, progress: Progress, *, quiet: bool) -> int:
+    for note in stage.notes(config) if stage.notes is not None and not quiet else ():
+        print(f"stillroom: {stage.name}: {note}", file=sys.stderr, flush=True)
+    summary = execute(stage, config, executor, progress, again=plan.again)
+    if quiet:
+        return 0
+    return _tell(stage, config, plan, summary)
+
+
+def _tell(stage: Stage, config: Config, plan: Plan, summary: Summary) -> int:
+    """Print what came of a stage; 1 where it found something bad."""
+    concluded = summary.concluded
+    if plan.as_json:
+        print(json.dumps(concluded, indent=1))
+    else:
+        print(f"{stage.name:8} {sentence(stage, summary)}", flush=True)
+        for line in details(summary):
+            print(f"         {line}", flush=True)
+    if concluded is None or concluded["ok"]:
+        return 0
+    for failure in concluded["failures"][:20]:
+        print(f"stillroom: {failure['check']}: {failure['where']}: {failure['message']}", file=sys.stderr)
+    if plan.mend:
+        for line in repair(config, concluded["redo"]):
+            print(f"stillroom: {line}", file=sys.stderr)
+    return 1
+
+
+def _print_tasks(stage: Stage, config: Config, *, again: bool) -> None:
+    try:
+        check = stage.done(config)
+        left = [task for task in stage.tasks(config) if again or not check(task)]
+    except MissingObjectError as error:
+        print(f"{stage.name}: tasks are known after the stages before it ({error})")
+        return
+    for task in left:
+        print(f"{stage.name}: {task.name} ({task.units} {stage.unit})")

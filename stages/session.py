@@ -1,0 +1,187 @@
+"""One student in training: its trainer, its figures, its checkpoints, and what is left of it in the end.
+
+Of several ranks, only the first one writes and evaluates.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from ..pipeline.batch import Batch
+from ..pipeline.config import Config
+from ..pipeline.models import weights_file
+from ..pipeline.ranks import Ranks
+from ..pipeline.render import Backend
+from ..pipeline.settings import Student
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.fingerprint import Fingerprint, fingerprint_digest
+from ..storage.ledger import Ledger, Record, Written
+from .assembly import (
+    evaluation_of,
+    faithfulness_of,
+    student_classes,
+    teachers_on_evaluation_set,
+    trainer_of,
+)
+from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from .madefrom import refuse_other_student
+from .metrics import METRICS, Metrics
+from .places import RESULT, STUDENT_TASK, WEIGHTS
+
+_LOG_STEPS = 20
+
+
+class Session:
+    """A student between its first step, or its last checkpoint, and its last.
+
+    Args:
+        config, student: which.
+        data: what it learns from.
+        cache: its views, and its teachers'.
+        fingerprint: what it is made from.
+        epoch_steps: global batches in an epoch.
+        backend: where its evaluation set is rendered.
+        ranks: who trains it.
+
+    Raises:
+        FingerprintError: there is a checkpoint of a student that was trained otherwise.
+        DamagedObjectError: there is one that is not what was written.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        student: Student,
+        data: Dataset,
+        cache: Cache,
+        fingerprint: Fingerprint,
+        epoch_steps: int,
+        backend: Backend,
+        ranks: Ranks,
+    ) -> None:
+        self.student = student
+        self._classes = student_classes(config, student, data)
+        self.facts: Mapping[str, Any] | None = None
+        self._epoch_steps = epoch_steps
+        self._fingerprint = fingerprint
+        self._place = config.student_place(student)
+        self.trainer = trainer_of(config, student, data, epoch_steps * student.epochs, ranks)
+        spent, self._proved, lines = self._restore()
+        self._writes = ranks.first
+        if self._writes:
+            self._evaluation = evaluation_of(config, student, backend)
+            self._teacher = teachers_on_evaluation_set(config, student, cache)
+            self._faithful = faithfulness_of(config, student, cache)
+        self._lines = lines
+        self._metrics: Metrics | None = None
+        self._within_step = False
+        self._started = time.perf_counter() - spent
+        self._saved = time.monotonic()
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._writes:
+            self._metrics = self._opened.enter_context(Metrics(self._place, self.step, self._lines))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self.trainer.step
+
+    @property
+    def trained(self) -> bool:
+        """Whether its last step is done."""
+        return self.step >= self.trainer.steps
+
+    def take(self, batch: Batch) -> None:
+        """One step on this rank's share of a global batch."""
+        self._within_step = True
+        step = self.trainer.train(batch)
+        self._within_step = False
+        self._proved += step.proved
+        if self._metrics is None:
+            return
+        if self.step % _LOG_STEPS == 0 or self.trained:
+            self._metrics.log("train", self.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
+        if time.monotonic() - self._saved >= 60 * self.student.checkpoint_minutes:
+            self.keep()
+            self._saved = time.monotonic()
+
+    def evaluate(self) -> None:
+        """Between two epochs: note how good it is, if that is due and not noted yet."""
+        if self._metrics is None or self._evaluation is None or not self.step or self.step % self._epoch_steps:
+            return
+        due = self.step // self._epoch_steps % self.student.eval_epochs == 0 or self.trained
+        if due and not self._metrics.at("eval", self.step):
+            accuracy = self._evaluation.accuracy(self._evaluation.logits(self.trainer.predict), self._teacher)
+            self._metrics.log("eval", self.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
+
+    def keep(self) -> None:
+        """Write a checkpoint, unless the weights may be half way from one step to the next."""
+        if self._metrics is None or self._within_step:
+            return
+        self._metrics.flush()
+        about = {
+            "made_from": json.dumps(dict(self._fingerprint)),
+            "metrics": json.dumps(self._metrics.lines),
+            "seconds": time.perf_counter() - self._started,
+            "proved": self._proved,
+        }
+        save_checkpoint(self._place, {**self.trainer.state(), **about})
+
+    def finish(self) -> None:
+        """Weights with what they need to be used as a teacher, then the record, then no checkpoint any more."""
+        figures = self._metrics.at("eval", self.step) if self._metrics is not None else {}
+        self.facts = {
+            "epochs": self.student.epochs,
+            "steps": self.trainer.steps,
+            "seconds": round(time.perf_counter() - self._started, 3),
+            "proved": self._proved,
+            **{name: round(value, 6) for name, value in figures.items()},
+        }
+        self._opened.close()
+        if not self._writes:
+            return
+        if self._faithful:
+            self.facts = {**self.facts, "faithful": {name: found.facts() for name, found in self._faithful.items()}}
+        place, facts = self._place, self.facts
+        about = {
+            "model": self.student.model,
+            "classes": json.dumps(self._classes, ensure_ascii=False),
+            "mean": json.dumps(self.trainer.preprocessing.mean),
+            "std": json.dumps(self.trainer.preprocessing.std),
+        }
+        objects = {
+            WEIGHTS: weights_file(self.trainer.trained.state_dict(), about),
+            RESULT: json.dumps({**facts, "made_from": self._fingerprint}, indent=1).encode() + b"\n",
+        }
+        for name, data in objects.items():
+            place.write(name, data)
+        written = {name: Written.of(data) for name, data in objects.items()}
+        written[METRICS] = Written.of(place.read(METRICS))
+        of = fingerprint_digest(self._fingerprint)
+        Ledger(place).put(Record(STUDENT_TASK, of, written, {**facts, "made_from": dict(self._fingerprint)}))
+        place.delete(CHECKPOINT)
+
+    def _restore(self) -> tuple[float, int, Sequence[dict[str, Any]]]:
+        """Go on from the last checkpoint, if there is one.
+
+        Returns:
+            Seconds that were spent, views that were proved, and figures that were noted, before it.
+        """
+        state = load_checkpoint(self._place)
+        if state is None:
+            return 0.0, 0, ()
+        refuse_other_student(self._place, json.loads(state["made_from"]), self._fingerprint)
+        self.trainer.restore(state)
+        return float(state["seconds"]), int(state["proved"]), json.loads(state["metrics"])

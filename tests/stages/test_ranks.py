@@ -1,0 +1,246 @@
+"""Students on several ranks: the same global batches whatever their number, stopped or killed at any step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import safetensors.torch
+import torch
+
+from stillroom.pipeline.order import Order
+from stillroom.pipeline.replay import ReplayLoader
+from stillroom.stages.metrics import read_metrics
+from stillroom.storage.cache import Cache
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.ledger import Ledger
+
+# Layer norm, no batch statistics: then the number of ranks changes nothing but roundings.
+MODEL = "timm:test_convnext"
+
+
+@pytest.fixture(scope="module")
+def cached(make_run):
+    """Four data shards or more, so that four ranks divide the lanes."""
+    return make_run({"data": {"samples_per_shard": 24}, "cache": {"codec": "float32"}})
+
+
+def loader_of(config, rank=0, world=1, **options):
+    return ReplayLoader(
+        Cache(config.cache_place),
+        data=str(config.data_place),
+        batch_size=32,
+        size=32,
+        seed=4,
+        rank=rank,
+        world=world,
+        **options,
+    )
+
+
+def by_uid(batches):
+    """Images, logits and the rest of a global batch, in the order of uids."""
+    uids = np.concatenate([batch.uids for batch in batches])
+    order = torch.from_numpy(np.argsort(uids))
+    columns = {
+        name: torch.cat([getattr(batch, name) for batch in batches])[order]
+        for name in ("images", "logits", "labels", "partner_labels", "shares", "views", "sources")
+    }
+    return np.sort(uids), columns
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_global_batches_are_identical_on_any_number_of_ranks(cached, world):
+    alone = loader_of(cached)
+    ranks = [loader_of(cached, rank, world) for rank in range(world)]
+    for epoch in (0, 3):
+        shares = [loader.epoch(epoch) for loader in ranks]
+        count = 0
+        for whole in alone.epoch(epoch):
+            parts = [next(share) for share in shares]
+            assert all(len(part) for part in parts)
+            uids, columns = by_uid([whole])
+            its_uids, its_columns = by_uid(parts)
+            np.testing.assert_array_equal(its_uids, uids)
+            for name, column in columns.items():
+                assert torch.equal(its_columns[name], column), name
+            count += 1
+        assert count == alone.steps
+
+
+def test_a_loader_goes_on_from_its_state_at_each_of_40_steps(cached):
+    loader = loader_of(cached)
+    states, uids = [], []
+    while len(uids) < 40:
+        for batch in loader:
+            states.append(loader.state_dict())
+            uids.append(batch.uids)
+    resumed = {world: [loader_of(cached, rank, world) for rank in range(world)] for world in (1, 2)}
+    for step, state in enumerate(states[:39]):
+        ranks = resumed[1 + step % 2]
+        parts = []
+        for rank in ranks:
+            rank.load_state_dict(state)
+            parts.append(next(iter(rank)).uids)
+        np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.sort(uids[step + 1]))
+
+
+def test_a_state_of_another_order_is_refused_by_name(cached):
+    state = loader_of(cached).state_dict()
+    with pytest.raises(ConfigError, match=r"views = 4, this one has 2"):
+        loader_of(cached, views=2).load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"teachers = None, this one has \{'t': 1.0\}"):
+        loader_of(cached).load_state_dict({**state, "teachers": None})
+
+
+def test_ranks_that_do_not_divide_the_lanes_are_refused(cached):
+    with pytest.raises(ConfigError, match=r"rank 0 of 3 ranks does not fit 8 lanes"):
+        loader_of(cached, 0, 3)
+
+
+def test_a_batch_too_small_for_the_ranks_is_refused_before_the_first_step():
+    order = Order((64,) * 8, 4, 0, paired=True)
+    with pytest.raises(ConfigError, match=r"rank \d of 8 would have no sample in batch \d+ of epoch 0"):
+        order.refuse_empty_shares(3, 8)
+    order.refuse_empty_shares(3, 1)
+    Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(3, 8)
+
+
+@pytest.mark.parametrize("sizes", [(1000,) * 16, (500, 500, 500, 237), (40,) * 9, (64,) * 8])
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_bound_on_shares_never_promises_too_much(sizes, paired):
+    promised = 0
+    for batch in (8, 16, 24, 48, 96):
+        order = Order(sizes, batch, 1, paired=paired)
+        for world in (2, 4):
+            if order.lanes % world or order._least_share(world) < 1:
+                continue
+            promised += 1
+            for epoch in range(3):
+                lanes = order.places(epoch).lane.reshape(order.steps, batch)
+                assert all((lanes % world == rank).any(axis=1).all() for rank in range(world))
+    assert promised
+
+
+class Job:
+    """`stillroom student` on ranks that torchrun starts."""
+
+    def __init__(self, config, folder, world, restarts=0):
+        folder.mkdir(exist_ok=True)
+        path = folder / "config.toml"
+        path.write_text(_toml(config.model_dump(mode="json", exclude_none=True)))
+        self.config = config
+        elastic = ["--nproc-per-node", str(world), "--max-restarts", str(restarts), "--monitor-interval", "0.2"]
+        command = ["-m", "torch.distributed.run", "--standalone", *elastic, "-m", "stillroom.stages", "student", path]
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait(self):
+        said, _ = self.process.communicate(timeout=120)
+        return self.process.returncode, said
+
+    def steps(self):
+        """Steps that it has logged."""
+        return [line["step"] for line in read_metrics(self.place) if line["event"] == "train"]
+
+    @property
+    def place(self):
+        return self.config.student_place(self.config.student[0])
+
+    def until_checkpoint(self):
+        while self.process.poll() is None and self.place.size("checkpoint.pt") is None:
+            time.sleep(0.1)
+
+
+def _toml(tables):
+    """Plain data as TOML: JSON's scalars and lists are TOML's."""
+    lines = []
+    for name, table in tables.items():
+        for item in table if isinstance(table, list) else [table]:
+            lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in item.items()]
+    return "\n".join(lines)
+
+
+def student_of(make_config, cached, name, **changes):
+    student = {
+        "name": name,
+        "model": MODEL,
+        "batch_size": 32,
+        "epochs": 4,
+        "eval_epochs": 2,
+        "precision": "float32",
+        **changes,
+    }
+    tables = {"data": {"samples_per_shard": 24}, "cache": {"codec": "float32"}, "student": student}
+    return make_config(tables, folder=cached.run.dir)
+
+
+def weights_of(config):
+    return safetensors.torch.load(config.student_place(config.student[0]).read("weights.safetensors"))
+
+
+def furthest(one, other):
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+@pytest.fixture(scope="module")
+def steady(make_config, cached, run_stages):
+    config = student_of(make_config, cached, "steady")
+    (facts,) = run_stages(config, "student")["student"].results.values()
+    return weights_of(config), facts
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_student_of_one(make_config, cached, steady, tmp_path):
+    config = student_of(make_config, cached, "two")
+    status, said = Job(config, tmp_path, 2).wait()
+    assert status == 0, said
+    assert said.count("student ") == 1, "the first rank alone speaks"
+    facts = Ledger(config.student_place(config.student[0])).get("student").facts
+    assert facts["proved"] == steady[1]["proved"]
+    assert facts["top1"] == pytest.approx(steady[1]["top1"], abs=0.05)
+    assert furthest(weights_of(config), steady[0]) < 2e-3
+
+
+@pytest.mark.slow
+def test_a_stop_is_kept_by_all_and_gone_on_from_by_another_number(make_config, cached, steady, run_stages, tmp_path):
+    config = student_of(make_config, cached, "stopped", checkpoint_minutes=0)
+    job = Job(config, tmp_path, 2)
+    job.until_checkpoint()
+    job.process.send_signal(signal.SIGTERM)
+    status, said = job.wait()
+    assert status != 0
+    assert "Traceback" not in said.split("torch/distributed")[0], said
+    assert Ledger(job.place).get("student") is None
+    run_stages(config, "student")
+    assert furthest(weights_of(config), steady[0]) < 2e-3
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_started_again_and_goes_on(make_config, cached, steady, tmp_path):
+    config = student_of(make_config, cached, "killed", checkpoint_minutes=0)
+    job = Job(config, tmp_path, 2, restarts=1)
+    job.until_checkpoint()
+    victim = _rank(job.process.pid, 1)
+    os.kill(victim, signal.SIGKILL)
+    status, said = job.wait()
+    assert status == 0, said
+    assert furthest(weights_of(config), steady[0]) < 2e-3
+
+
+def _rank(parent, number):
+    """Process of one of a torchrun's ranks."""
+    children = psutil.Process(parent).children()
+    (found,) = [child.pid for child in children if child.environ().get("RANK") == str(number)]
+    return found
