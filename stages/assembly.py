@@ -17,7 +17,7 @@ from ..pipeline.teach import default_device, load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, StoreError
+from ..storage.errors import DataError, MissingObjectError, StoreError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.layout import evaluation_task
 from .classes import classes_of
@@ -96,9 +96,23 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
 
 
 def student_classes(config: Config, student: Student, data: Dataset) -> tuple[str, ...]:
-    """Names of the classes that a student tells apart, in the order of its logits."""
-    sections = config.teachers_of(student)
-    return classes_of(config, data, sections[0] if sections else None)
+    """Names of the classes that a student tells apart, in the order of its logits.
+
+    Raises:
+        DataError: it learns from teachers of different classes, or nothing names a teacher's.
+    """
+    first, *others = config.teachers_of(student) or (None,)
+    names = classes_of(config, data, first)
+    for section in others:
+        theirs = classes_of(config, data, section)
+        if theirs != names:
+            assert first is not None
+            assert section is not None
+            raise DataError(
+                f"student {student.name!r} learns from teachers {first.name!r}, of {len(names)} classes, and "
+                f"{section.name!r}, of {len(theirs)} or of others; give it teachers of the same classes"
+            )
+    return names
 
 
 def evaluation_of(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:

@@ -42,6 +42,49 @@ def classes_of(config: Config, data: Dataset, section: Teacher | None) -> tuple[
     return names
 
 
+def labelled(config: Config, part: str) -> bool:
+    """Whether the labels of a part of the data are looked at. Those of the evaluation data always are."""
+    return config.data.labels or part == "eval"
+
+
+def names_of_labels(config: Config, part: str, stated: tuple[str, ...] | None, highest: int) -> tuple[str, ...]:
+    """Names, in label order, for a part of the data: its source's, else those it must have, else the labels themselves.
+
+    Args:
+        config: of the run.
+        part: "train" or "eval".
+        stated: what its source says, if anything.
+        highest: the largest label in it.
+
+    Raises:
+        DataError: the evaluation data have other classes than the training data, or than the teacher; or there is a
+            label that has no name, or a single class.
+    """
+    if not labelled(config, part):
+        return ()
+    known, whose = _expected(config, part)
+    names = stated if stated is not None else known or tuple(str(number) for number in range(highest + 1))
+    if known and names != known:
+        raise DataError(
+            f"data.eval has classes {', '.join(names[:5])} …, {whose} has {', '.join(known[:5])} …; "
+            "give their names in label order as data.classes"
+        )
+    if highest >= len(names):
+        raise DataError(f"data.{part} has label {highest}; there are {len(names)} classes, labels start at 0")
+    if len(names) < 2:
+        raise DataError(f"data.{part} has one class; there must be two or more")
+    return names
+
+
+def _expected(config: Config, part: str) -> tuple[tuple[str, ...], str]:
+    """Classes that the evaluation data must have, and whose they are; none for the training data."""
+    if part == "train":
+        return (), ""
+    if config.data.labels:
+        return Dataset(config.data_place).classes, "data.train"
+    return named_classes(config) or (), "the teacher"
+
+
 def named_classes(config: Config) -> tuple[str, ...] | None:
     """Names that are known before any image is looked at, for data whose labels are the first teacher's classes.
 

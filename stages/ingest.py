@@ -36,10 +36,10 @@ from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from ..storage.shards import Member, scan_tar, tar_bytes
 from ..storage.urls import open_parent
-from .classes import named_classes
+from .classes import labelled, names_of_labels
 from .places import parts, place_of
 from .samples import Sample, Unusable, from_folder, from_tar, largest_file
-from .sources import FolderSource, Source, TarSource, labelled, open_source, url_of
+from .sources import FolderSource, Source, TarSource, open_source, url_of
 from .stage import Advance, Home, Stage, Task
 from .torchvisiondata import fetch
 
@@ -248,7 +248,8 @@ def _describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
             f"repair the files, delete {place} and ingest again"
         )
     _refuse_same_uids(indexes)
-    classes = _classes(config, part, source, indexes)
+    highest = max(int(index.label.max()) for index in indexes.values())
+    classes = names_of_labels(config, part, source.classes, highest)
     stated = Description(
         classes=classes,
         shards=tuple(source.urls[n] if isinstance(source, TarSource) else shard_name(n) for n in indexes),
@@ -275,36 +276,6 @@ def _refuse_same_uids(indexes: Mapping[int, ShardIndex]) -> None:
         raise DataError(
             f"samples {key!r} in data shard {first} and {other!r} in data shard {second} have {what}; rename one"
         )
-
-
-def _classes(config: Config, part: str, source: Source, indexes: Mapping[int, ShardIndex]) -> tuple[str, ...]:
-    """Names in label order: the source's, else the training data's, else the labels themselves; none without labels."""
-    if not labelled(config, part):
-        return ()
-    highest = max(int(index.label.max()) for index in indexes.values())
-    names = source.classes
-    known, whose = _known(config, part)
-    if names is None:
-        names = known or tuple(str(n) for n in range(highest + 1))
-    if known and names != known:
-        raise DataError(
-            f"data.eval has classes {', '.join(names[:5])} …, {whose} has {', '.join(known[:5])} …; "
-            "give their names in label order as data.classes"
-        )
-    if highest >= len(names):
-        raise DataError(f"data.{part} has label {highest}; there are {len(names)} classes, labels start at 0")
-    if len(names) < 2:
-        raise DataError(f"data.{part} has one class; there must be two or more")
-    return names
-
-
-def _known(config: Config, part: str) -> tuple[tuple[str, ...], str]:
-    """Classes that the evaluation data must have, and whose they are; none for the training data."""
-    if part == "train":
-        return (), ""
-    if config.data.labels:
-        return Dataset(config.data_place).classes, "data.train"
-    return named_classes(config) or (), "the teacher"
 
 
 def homes(config: Config, task: Task) -> Sequence[Home]:

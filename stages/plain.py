@@ -21,6 +21,7 @@ from ..storage.logits import TeacherLogits
 from ..storage.plainlogits import plain_fingerprint
 from ..storage.plainwriter import PlainWriter, refuse_other_crop
 from ..storage.teacherwriter import TeacherWriter
+from .classes import classes_of
 from .stage import Advance, Task
 from .workers import plain_maker
 
@@ -63,12 +64,14 @@ def run_plain(
     started = time.perf_counter()
     index = data.index(shard)
     images = data.images(shard, index)
-    logits = plain_maker(config, section, data.classes, writer.layout.slots).make(index, images, advance=advance)
+    logits = plain_maker(config, section, classes_of(config, data, section), writer.layout.slots).make(
+        index, images, advance=advance
+    )
     answers, labels = torch.from_numpy(logits), torch.from_numpy(index.label.astype(np.int64))
     facts = {
         "views": len(index),
         "seconds": round(time.perf_counter() - started, 3),
         "entropy": round(float(entropy(answers).mean()), 6),
-        "top1": round(float(hits(answers, labels, 1).float().mean()), 6),
+        **({"top1": round(float(hits(answers, labels, 1).float().mean()), 6)} if data.classes else {}),
     }
     return plain.write(shard, logits, facts).facts

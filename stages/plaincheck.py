@@ -16,6 +16,7 @@ from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
 from ..storage.errors import StillroomError
 from ..storage.layout import plain_layout_task, plain_task
+from .classes import classes_of
 from .findings import Failure, Finding
 from .machine import threads_of
 from .recheck import bound_of, bounds_of, chosen_slots, loaded_teacher, too_far
@@ -75,7 +76,7 @@ def maker_of(config: Config, cache: Cache, section: Teacher, data: Dataset, crop
     backend: Backend = cache.info.views["renderer"]["backend"]
     if backend == "dali-gpu" and not torch.cuda.is_available():
         return None
-    return _maker(section, data.classes, crop, backend, threads_of(config))
+    return _maker(section, classes_of(config, data, section), crop, backend, threads_of(config))
 
 
 @lru_cache(maxsize=1)

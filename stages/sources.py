@@ -18,7 +18,7 @@ from ..storage.fingerprint import canonical, digest
 from ..storage.shards import expand
 from ..storage.urls import danger, open_parent
 from . import torchvisiondata
-from .classes import named_classes
+from .classes import labelled, named_classes
 from .folders import FolderSample, Found, any_folder, class_folders, class_names
 
 
@@ -63,11 +63,6 @@ Source = FolderSource | TarSource
 def url_of(config: Config, part: str) -> str:
     """What the config says of a part of the data, "train" or "eval"."""
     return config.data.eval if part == "eval" and config.data.eval is not None else config.data.train
-
-
-def labelled(config: Config, part: str) -> bool:
-    """Whether a part's labels are looked at. Those of the evaluation data always are."""
-    return config.data.labels or part == "eval"
 
 
 @lru_cache(maxsize=4)

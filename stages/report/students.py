@@ -59,13 +59,15 @@ class StudentFacts:
         return f"running, epoch {int(self.epoch) + 1}{of}"
 
 
-def student_facts(config: Config, samples: int, classes: Callable[[str | None], int | None]) -> list[StudentFacts]:
+def student_facts(
+    config: Config, samples: int, classes: Callable[[str | Sequence[str] | None], int | None]
+) -> list[StudentFacts]:
     """All students that have begun: the config's first, in its order.
 
     Args:
         config: of the run.
         samples: of the data set.
-        classes: how many a student predicts that has a teacher of this name, or none; None where it is not known.
+        classes: how many a student predicts that has teachers of these names, or none; None where it is not known.
     """
     places = student_places(config)
     order = [student.name for student in config.student]
@@ -81,7 +83,7 @@ def lines_of(students: Sequence[StudentFacts], figure: str) -> list[Line]:
 
 
 def _student(
-    config: Config, name: str, place: Place, samples: int, classes: Callable[[str | None], int | None]
+    config: Config, name: str, place: Place, samples: int, classes: Callable[[str | Sequence[str] | None], int | None]
 ) -> StudentFacts | None:
     record, log = Ledger(place).get(STUDENT_TASK), read_metrics(place)
     if record is None:
@@ -118,7 +120,7 @@ def _student(
     )
 
 
-def _parameters(settings: Mapping[str, Any], classes: Callable[[str | None], int | None]) -> int | None:
+def _parameters(settings: Mapping[str, Any], classes: Callable[[str | Sequence[str] | None], int | None]) -> int | None:
     """Trainable numbers of a student's model; None where its settings or its classes are not known."""
     teacher = settings.get("teacher")  # one, several, or by default none
     count = classes(teacher[0] if isinstance(teacher, list) else teacher) if settings else None

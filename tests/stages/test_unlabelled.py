@@ -14,6 +14,7 @@ from stillroom.pipeline.config import parse_config
 from stillroom.pipeline.models import build_model
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages import probe
+from stillroom.stages.assembly import student_classes
 from stillroom.stages.classes import classes_of
 from stillroom.stages.digits import write_digits
 from stillroom.stages.estimate import estimate
@@ -100,6 +101,32 @@ def test_a_batch_says_that_it_has_no_labels(finished):
 def test_everything_is_done_when_it_is_run_again(finished, run_stages):
     again = run_stages(finished[0], "ingest", "seeds", "teacher", "verify", "student", "report")
     assert [summary.ran for summary in again.values()] == [0] * 6
+
+
+def test_plain_views_are_taught_too(make_config, run_stages, digits, patches, tmp_path):
+    changes = without_labels(patches, digits) | {"cache": {"plain": True}, "views": {"mixup": False}}
+    config = make_config(changes | {"student": {"design": "fixed"}}, folder=tmp_path)
+    summaries = run_stages(config, "ingest", "seeds", "teacher", "verify", "student", "report")
+    assert summaries["verify"].concluded["ok"]
+    assert summaries["verify"].concluded["checks"]["plain"]["checked"] > 0
+    records = [record.facts for record in Cache(config.cache_place).ledger.records("teachers/t/plain")]
+    assert any("entropy" in facts for facts in records)
+    assert all("top1" not in facts for facts in records)
+
+
+def test_a_student_of_teachers_with_different_classes_is_refused(make_config, run_stages, patches, tmp_path):
+    config = make_config(without_labels(patches, None, eval=None), folder=tmp_path)
+    run_stages(config, "ingest")
+    other = tmp_path / "other.safetensors"
+    about = {"classes": json.dumps(list(reversed(DIGITS)))}
+    other.write_bytes(safetensors.torch.save(build_model(MODEL, 10).state_dict(), about))
+    first = config.teacher[0]
+    second = first.model_copy(update={"name": "u", "weights": str(other)})
+    student = config.student[0].model_copy(update={"teacher": ("t", "u")})
+    two = config.model_copy(update={"teacher": (first, second)})
+    assert student_classes(two, config.student[0], Dataset(config.data_place)) == DIGITS
+    with pytest.raises(DataError, match="learns from teachers 't', of 10 classes, and 'u'"):
+        student_classes(two, student, Dataset(config.data_place))
 
 
 def test_classes_of_labelled_images_are_not_looked_at(make_config, run_stages, digits, photos, tmp_path):
