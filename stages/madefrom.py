@@ -30,6 +30,8 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     if student.target == "cache":
         infos = {section.name: cache.teacher(section.name).info for section in sections}
         made["teachers"] = {name: {**info.fingerprint, **info.encoding} for name, info in infos.items()}
+    if student.design == "fixed":
+        made["plain_crop"] = {section.name: cache.teacher(section.name).plain_crop() for section in sections}
     if student.weights is not None:
         made["student"]["weights"] = _digest(student.weights)
     if student.target == "online":

@@ -122,8 +122,7 @@ def _student(
 
 def _parameters(settings: Mapping[str, Any], classes: Callable[[str | Sequence[str] | None], int | None]) -> int | None:
     """Trainable numbers of a student's model; None where its settings or its classes are not known."""
-    teacher = settings.get("teacher")  # one, several, or by default none
-    count = classes(teacher[0] if isinstance(teacher, list) else teacher) if settings else None
+    count = classes(settings["teacher"]) if settings else None
     return parameters_of(settings["model"], count) if count is not None else None
 
 

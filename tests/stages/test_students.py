@@ -7,12 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from stillroom.pipeline.models import build_model
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.trainer import Trainer
 from stillroom.stages.digits import write_digits
 from stillroom.stages.metrics import read_metrics
 from stillroom.storage.cache import Cache
-from stillroom.storage.errors import FingerprintError, MissingObjectError, ModelError, StillroomError
+from stillroom.storage.errors import ConfigError, FingerprintError, MissingObjectError, ModelError, StillroomError
 from stillroom.storage.ledger import Ledger
 
 
@@ -67,6 +68,78 @@ def test_a_student_that_is_killed_at_any_step_goes_on_exactly(make_config, cache
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [line["step"] for line in read_metrics(killed.student_place(killed.student[0])) if line["event"] == "eval"]
     assert len(steps) == len(set(steps)) == 2
+
+
+KINDS = {
+    "shampoo": {"optimizer": "shampoo", "precondition_steps": 2},
+    "lamb": {"optimizer": "lamb"},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.05},
+    "averaged": {"ema": 0.9},
+    "transfer": {"target": "labels", "weights": "WEIGHTS"},
+    "hard labels too": {"label_weight": 0.3, "accumulate": 3},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_to_train_learns_and_goes_on_exactly(
+    make_config, cached, run_stages, monkeypatch, other_classes, kind
+):
+    """On real digits: the loss falls, and a student that is killed twice ends as one that is not."""
+    changes = {key: str(other_classes) if value == "WEIGHTS" else value for key, value in KINDS[kind].items()}
+    changes |= {"epochs": 4, "views_used": 2}
+    name = kind.replace(" ", "-")
+    steady = student_of(make_config, cached, name=f"steady-{name}", **changes)
+    train, losses = Trainer.train, []
+
+    def noted(self, batch):
+        step = train(self, batch)
+        losses.append(step.loss)
+        return step
+
+    monkeypatch.setattr(Trainer, "train", noted)
+    run_stages(steady, "student")
+    assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8]), losses
+    killed = student_of(make_config, cached, name=f"killed-{name}", checkpoint_minutes=0, **changes)
+
+    def until_killed(self, batch):
+        if self.step == until_killed.limit:
+            raise KeyboardInterrupt
+        return train(self, batch)
+
+    monkeypatch.setattr(Trainer, "train", until_killed)
+    for until_killed.limit in (7, 23):
+        with pytest.raises(KeyboardInterrupt):
+            run_stages(killed, "student")
+    monkeypatch.undo()
+    run_stages(killed, "student")
+    one, other = weights_of(steady), weights_of(killed)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def other_classes(tmp_path_factory):
+    """The student's own architecture, with a head of other classes."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("pretrained") / "seven.safetensors"
+    path.write_bytes(safetensors.torch.save(build_model("timm:test_resnet", 7).state_dict()))
+    return path
+
+
+def test_weights_that_do_not_fit_are_refused_before_the_first_step(make_config, cached, run_stages, tmp_path):
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(safetensors.torch.save(build_model("timm:test_efficientnet", 10).state_dict()))
+    config = student_of(make_config, cached, name="unfit", weights=str(path))
+    with pytest.raises(ModelError, match=r"other.safetensors"):
+        run_stages(config, "student")
+    gone = student_of(make_config, cached, name="unfit", weights=str(tmp_path / "gone.safetensors"))
+    with pytest.raises(ModelError, match=r"gone.safetensors"):
+        run_stages(gone, "student")
+    assert not read_metrics(config.student_place(config.student[0]))
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_the_first_step(make_config, cached, run_stages):
+    with pytest.raises(ConfigError, match=r"batch_size is 4096 and there are \d+ samples; use a smaller batch_size"):
+        run_stages(student_of(make_config, cached, name="large", batch_size=4096), "student")
 
 
 def test_an_evaluation_that_a_kill_lost_is_made_up(make_config, cached, run_stages, monkeypatch):
