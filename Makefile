@@ -61,8 +61,9 @@ $(STAGES): setup
 	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
 	$(BIN)/stillroom $@ $(CONFIG)
 
+# One thread each: small models gain nothing by more, and where others compute too, waiting threads cost a great deal.
 test: setup
-	$(BIN)/python -m pytest -m 'not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu'
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
