@@ -20,13 +20,12 @@ from ..places import STUDENT_TASK
 from ..progress import Progress, duration
 from ..registry import stage_named
 from ..report.page import as_toml
-from .arms import CACHES, arms_of
+from .arms import CACHES, PLAIN, arms_of
 from .outcome import Result, result_of
 from .page import Setup, page, text
 from .plan import (
     LEAST_VIEWS,
     Book,
-    Costs,
     Wishes,
     cache_config,
     measure,
@@ -61,17 +60,19 @@ class Study:
         Returns:
             Its table and findings, for a terminal.
         """
-        epochs, views, costs = self._begun()
+        epochs, views = self._begun()
         teacher = teacher_config(self.wishes, epochs)
         self._stages(teacher, "student")
         for name in CACHES:
             self._stages(self._cache(name, views, 1), "ingest", "seeds", "teacher")
         data = Dataset(teacher.data_place)
         if self.book.decided("epochs") is None:
+            # Measured once more: other work on the machine may have come or gone since the study began.
+            costs = measure(self._cache(PLAIN, views, 1), teacher)
             left = 60 * self.wishes.minutes - self.book.spent
             evaluated = Dataset(teacher.eval_place).samples
             wished = student_epochs(self.wishes, costs, data.samples, evaluated, views, left)
-            self.book.note(epochs=wished)
+            self.book.note(epochs=wished, costs=asdict(costs))
             self._say(f"{wished} epochs for each of {len(arms_of(views))} students, {self.wishes.seeds} seeds")
         said: list[str] = []
         longest = 0.0
@@ -86,21 +87,21 @@ class Study:
             said = self._write(views, seed + 1)
         return said
 
-    def _begun(self) -> tuple[int, int, Costs]:
-        """The teacher's epochs, the number of views, and what things cost, decided once."""
+    def _begun(self) -> tuple[int, int]:
+        """The teacher's epochs and the number of views, decided once."""
         kept = self.book.decided("begun")
         if kept is None:
-            first, teacher = self._cache("plain", LEAST_VIEWS, 1), teacher_config(self.wishes, 1)
+            first, teacher = self._cache(PLAIN, LEAST_VIEWS, 1), teacher_config(self.wishes, 1)
             self._stages(first, "ingest", "seeds", note=False)
             costs = measure(first, teacher)
             samples = Dataset(first.data_place).samples
             epochs = teacher_epochs(self.wishes, costs, samples)
             views = views_count(self.wishes, costs, samples)
-            kept = {"teacher_epochs": epochs, "views": views, "costs": asdict(costs)}
+            kept = {"teacher_epochs": epochs, "views": views}
             self.book.note(begun=kept)
             self._say(f"{epochs} epochs for the teacher, {views} views of each image in {len(CACHES)} caches")
         self._stages(teacher_config(self.wishes, kept["teacher_epochs"]), "ingest", "seeds")
-        return kept["teacher_epochs"], kept["views"], Costs(**kept["costs"])
+        return kept["teacher_epochs"], kept["views"]
 
     def _cache(self, name: str, views: int, epochs: int, seed: int | None = None) -> Config:
         seeds = range(self.wishes.seeds) if seed is None else range(seed, seed + 1)
@@ -127,7 +128,7 @@ class Study:
             found = result_of(arm, configs[arm.cache])
             if found is not None:
                 results[arm.name] = found
-        setup = self._setup(views, seeds, configs["plain"][0])
+        setup = self._setup(views, seeds, configs[PLAIN][0])
         (self.folder / PAGE).write_text(page(setup, results), encoding="utf-8")
         said = text(setup, results)
         (self.folder / "study.txt").write_text("\n".join(said) + "\n", encoding="utf-8")
