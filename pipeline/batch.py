@@ -42,7 +42,7 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same with its tensors on a device. Trainers that move a batch themselves, as Lightning's does, call it."""
+        """The same with its tensors on a device. Lightning's Trainer, and others that move batches, call it."""
         columns = {item.name: getattr(self, item.name) for item in fields(self)}
         tensors = {name: value for name, value in columns.items() if isinstance(value, torch.Tensor)}
         return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()})
