@@ -114,6 +114,7 @@ class ReplayLoader:
         Raises:
             ViewMismatchError: a view is not the one that the teacher saw.
             StoreError: something on disk is not what its record says.
+            ConfigError: some rank would have no sample of some batch.
         """
         for (batch,) in self._pass.epoch(epoch, start):
             yield batch

@@ -117,7 +117,9 @@ class SharedPass:
         Raises:
             ViewMismatchError: a view is not the one that the teacher saw.
             StoreError: something on disk is not what its record says.
+            ConfigError: some rank would have no sample of some batch; every rank finds the same.
         """
+        self.order.refuse_empty_shares([epoch], self.world)
         planned: deque[tuple[Rows, int]] = deque()
 
         def requests() -> Iterator[Request]:

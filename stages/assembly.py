@@ -71,7 +71,7 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         threads=threads_of(config),
         device=ranks.local,
     )
-    found.order.refuse_empty_shares(max(student.epochs for student in students), ranks.world)
+    found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
 
 

@@ -106,9 +106,18 @@ def test_ranks_that_do_not_divide_the_lanes_are_refused(cached):
 def test_a_batch_too_small_for_the_ranks_is_refused_before_the_first_step():
     order = Order((64,) * 8, 4, 0, paired=True)
     with pytest.raises(ConfigError, match=r"rank \d of 8 would have no sample in batch \d+ of epoch 0"):
-        order.refuse_empty_shares(3, 8)
-    order.refuse_empty_shares(3, 1)
-    Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(3, 8)
+        order.refuse_empty_shares(range(3), 8)
+    order.refuse_empty_shares(range(3), 1)
+    Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(range(3), 8)
+
+
+def test_a_loader_whose_ranks_would_have_no_sample_says_so_on_each(cached):
+    for rank in range(8):
+        loader = ReplayLoader(
+            Cache(cached.cache_place), data=str(cached.data_place), batch_size=4, size=32, seed=4, rank=rank, world=8
+        )
+        with pytest.raises(ConfigError, match=r"batch_size is 4, of which rank \d of 8 would have no sample"):
+            next(loader.epoch(0))
 
 
 @pytest.mark.parametrize("sizes", [(1000,) * 16, (500, 500, 500, 237), (40,) * 9, (64,) * 8])
