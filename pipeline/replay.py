@@ -169,7 +169,7 @@ def _views(guide: Guide | None, views: int | None) -> int:
         raise MissingObjectError(
             f"teacher {guide.first.name!r} has finished no view of every data shard; run `stillroom teacher` to the end"
         )
-    return views or finished
+    return finished if views is None else views
 
 
 def _only_teacher(cache: Cache) -> str:

@@ -111,6 +111,12 @@ def test_a_batch_too_small_for_the_ranks_is_refused_before_the_first_step():
     Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(range(3), 8)
 
 
+@pytest.mark.parametrize("views", [0, -1])
+def test_fewer_views_than_one_are_refused(cached, views):
+    with pytest.raises(ConfigError, match=rf"views is {views}; replay 1 or more"):
+        loader_of(cached, views=views)
+
+
 def test_a_loader_whose_ranks_would_have_no_sample_says_so_on_each(cached):
     for rank in range(8):
         loader = ReplayLoader(
