@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from stillroom.pipeline.order import Order
+from stillroom.pipeline.ranks import Ranks
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages.metrics import read_metrics
 from stillroom.storage.cache import Cache
@@ -214,6 +215,13 @@ def steady(make_config, cached, run_stages):
     config = student_of(make_config, cached, "steady")
     (facts,) = run_stages(config, "student")["student"].results.values()
     return weights_of(config), facts
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_of_the_first_is_refused(make_config, cached, run_stages, monkeypatch):
+    config = student_of(make_config, cached, "apart")
+    monkeypatch.setattr(Ranks, "told", lambda self, value: value + 7)
+    with pytest.raises(ConfigError, match=r"at step 0 and the first rank at step 7; .*students/apart must be a folder"):
+        run_stages(config, "student")
 
 
 @pytest.mark.slow
