@@ -17,7 +17,7 @@ from ..pipeline.teach import default_device, load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, StoreError
+from ..storage.errors import DataError, MissingObjectError, StoreError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.layout import evaluation_task
 from .classes import classes_of
@@ -96,9 +96,16 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
 
 
 def student_classes(config: Config, student: Student, data: Dataset) -> tuple[str, ...]:
-    """Names of the classes that a student tells apart, in the order of its logits."""
-    sections = config.teachers_of(student)
-    return classes_of(config, data, sections[0] if sections else None)
+    """Names of the classes that a student tells apart, in the order of its logits.
+
+    Raises:
+        DataError: its teachers tell different ones apart, or nothing names a teacher's.
+    """
+    named = [classes_of(config, data, section) for section in config.teachers_of(student) or (None,)]
+    if len(set(named)) > 1:
+        names = ", ".join(section.name for section in config.teachers_of(student))
+        raise DataError(f"student {student.name!r}: teachers {names} have different classes; their mean means nothing")
+    return named[0]
 
 
 def evaluation_of(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:
