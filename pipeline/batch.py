@@ -43,9 +43,12 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same with its tensors on a device. Lightning's Trainer, and others that move batches, call it."""
-        columns = {item.name: getattr(self, item.name) for item in fields(self)}
-        tensors = {name: value for name, value in columns.items() if isinstance(value, torch.Tensor)}
-        return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in tensors.items()})
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, torch.Tensor):
+                moved[item.name] = value.to(device, non_blocking=non_blocking)
+        return replace(self, **moved)
 
     def pieces(self, count: int) -> "list[Batch]":
         """The same samples in at most `count` batches of nearly equal size."""
