@@ -2,13 +2,13 @@
 #
 #   make demo                       embedded images, a teacher, a cache, two students, a report
 #   make demo DATA=path/to/folder   the same on your own class folders
-#   make ingest|seeds|teacher|verify|student|report|run CONFIG=my.toml
+#   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
 #   make test | lint | bench
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAGES := ingest seeds teacher verify student report run status gc
+STAGES := ingest seeds teacher verify student train-many report run status gc
 
 .PHONY: help setup demo test test-gpu lint bench clean $(STAGES)
 
