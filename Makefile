@@ -2,7 +2,7 @@
 #
 #   make demo                       embedded images, a teacher, a cache, two students, a report
 #   make demo DATA=path/to/folder   the same on your own class folders
-#   make ingest|seeds|teacher|verify|student|report|run CONFIG=my.toml
+#   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
 #   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
 #   make test | lint | bench
 

@@ -1,7 +1,7 @@
 """What a student is given for one step: images, the logits that go with them, labels, and who is who."""
 
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The same with its tensors on a device. Lightning's Trainer, and others that move batches, call it."""
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, torch.Tensor):
+                moved[item.name] = value.to(device, non_blocking=non_blocking)
+        return replace(self, **moved)
 
     def pieces(self, count: int) -> "list[Batch]":
         """The same samples in at most `count` batches of nearly equal size."""

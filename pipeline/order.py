@@ -5,7 +5,7 @@ proportion to their lengths, and the merged sequence is cut into batches. A rank
 batches come in the same order on any number of ranks. Knows counts, and nothing of images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,11 +101,11 @@ class Order:
         unit = np.concatenate([unit for _, unit in pieces])[merged]
         return self._samples(shard, unit, lane[merged]).slice(0, self.steps * self.batch_size)
 
-    def refuse_empty_shares(self, epochs: int, world: int) -> None:
+    def refuse_empty_shares(self, epochs: Iterable[int], world: int) -> None:
         """Refuse a number of ranks of which one would have no sample of some batch; every rank finds the same.
 
         Args:
-            epochs: how many will be asked for, from 0.
+            epochs: those that will be asked for.
             world: number of ranks.
 
         Raises:
@@ -113,7 +113,7 @@ class Order:
         """
         if world == 1 or self._least_share(world) >= 1:
             return
-        for epoch in range(epochs):
+        for epoch in epochs:
             lanes = self.places(epoch).lane.reshape(self.steps, self.batch_size)
             for rank in range(world):
                 bare = np.flatnonzero(~(lanes % world == rank).any(axis=1))

@@ -47,7 +47,7 @@ class Ranks:
         return cls.of_environment() if distributed.is_initialized() else cls()
 
     @property
-    def alone_here(self) -> bool:
+    def one_machine(self) -> bool:
         """Whether all ranks are on this machine, so that they agree on how often they were restarted."""
         return os.environ.get("LOCAL_WORLD_SIZE") == str(self.world)
 
@@ -69,7 +69,7 @@ class Ranks:
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local)
         store, _, _ = next(rendezvous("env://", self.rank, self.world, timeout=_PATIENCE))
-        if self.alone_here:
+        if self.one_machine:
             # A restarted job gets the same store, where the addresses of those who died still stand.
             store = PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         backend = "nccl" if torch.cuda.is_available() else "gloo"

@@ -114,6 +114,7 @@ class ReplayLoader:
         Raises:
             ViewMismatchError: a view is not the one that the teacher saw.
             StoreError: something on disk is not what its record says.
+            ConfigError: some rank would have no sample of some batch.
         """
         for (batch,) in self._pass.epoch(epoch, start):
             yield batch
@@ -168,7 +169,7 @@ def _views(guide: Guide | None, views: int | None) -> int:
         raise MissingObjectError(
             f"teacher {guide.first.name!r} has finished no view of every data shard; run `stillroom teacher` to the end"
         )
-    return views or finished
+    return finished if views is None else views
 
 
 def _only_teacher(cache: Cache) -> str:

@@ -63,7 +63,7 @@ class SharedPass:
         StoreError: the data set or the cache is not what the cache was made with.
         ViewMismatchError: the cache's views come from another backend.
         MissingObjectError: logits are missing.
-        ConfigError: the batch is larger than the data set, or the ranks do not divide the lanes.
+        ConfigError: there are no views, the batch is larger than the data set, or the ranks do not divide the lanes.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class SharedPass:
         threads: int = 2,
         device: int = 0,
     ) -> None:
+        if views < 1:
+            raise ConfigError(f"views is {views}; replay 1 or more")
         self.cache, self.data, self.wants, self.views = cache, data, tuple(wants), views
         self.recipe = Recipe.from_data(dict(cache.info.recipe))
         cache.refuse_other_views({"data": data.description.digest}, except_for=cache.info.views.keys() - {"data"})
@@ -117,7 +119,9 @@ class SharedPass:
         Raises:
             ViewMismatchError: a view is not the one that the teacher saw.
             StoreError: something on disk is not what its record says.
+            ConfigError: some rank would have no sample of some batch; every rank finds the same.
         """
+        self.order.refuse_empty_shares([epoch], self.world)
         planned: deque[tuple[Rows, int]] = deque()
 
         def requests() -> Iterator[Request]:

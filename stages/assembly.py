@@ -71,7 +71,7 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         threads=threads_of(config),
         device=ranks.local,
     )
-    found.order.refuse_empty_shares(max(student.epochs for student in students), ranks.world)
+    found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
 
 
@@ -99,20 +99,13 @@ def student_classes(config: Config, student: Student, data: Dataset) -> tuple[st
     """Names of the classes that a student tells apart, in the order of its logits.
 
     Raises:
-        DataError: it learns from teachers of different classes, or nothing names a teacher's.
+        DataError: its teachers tell different ones apart, or nothing names a teacher's.
     """
-    first, *others = config.teachers_of(student) or (None,)
-    names = classes_of(config, data, first)
-    for section in others:
-        theirs = classes_of(config, data, section)
-        if theirs != names:
-            assert first is not None
-            assert section is not None
-            raise DataError(
-                f"student {student.name!r} learns from teachers {first.name!r}, of {len(names)} classes, and "
-                f"{section.name!r}, of {len(theirs)} or of others; give it teachers of the same classes"
-            )
-    return names
+    named = [classes_of(config, data, section) for section in config.teachers_of(student) or (None,)]
+    if len(set(named)) > 1:
+        names = ", ".join(section.name for section in config.teachers_of(student))
+        raise DataError(f"student {student.name!r}: teachers {names} have different classes; their mean means nothing")
+    return named[0]
 
 
 def evaluation_of(config: Config, student: Student, backend: Backend) -> EvaluationSet | None:

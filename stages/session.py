@@ -18,6 +18,7 @@ from ..pipeline.render import Backend
 from ..pipeline.settings import Student
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.errors import ConfigError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.ledger import Ledger, Record, Written
 from .assembly import (
@@ -50,6 +51,7 @@ class Session:
     Raises:
         FingerprintError: there is a checkpoint of a student that was trained otherwise.
         DamagedObjectError: there is one that is not what was written.
+        ConfigError: this rank does not see the checkpoint that the first one sees.
     """
 
     def __init__(
@@ -71,6 +73,11 @@ class Session:
         self._place = config.student_place(student)
         self.trainer = trainer_of(config, student, data, epoch_steps * student.epochs, ranks)
         spent, self._proved, lines = self._restore()
+        if (first := ranks.told(self.step)) != self.step:
+            raise ConfigError(
+                f"rank {ranks.rank} finds student {student.name!r} at step {self.step} and the first rank at step "
+                f"{first}; {self._place} must be a folder that all ranks share"
+            )
         self._writes = ranks.first
         if self._writes:
             self._evaluation = evaluation_of(config, student, backend)

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from stillroom.pipeline.order import Order
+from stillroom.pipeline.ranks import Ranks
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages.metrics import read_metrics
 from stillroom.storage.cache import Cache
@@ -106,9 +107,24 @@ def test_ranks_that_do_not_divide_the_lanes_are_refused(cached):
 def test_a_batch_too_small_for_the_ranks_is_refused_before_the_first_step():
     order = Order((64,) * 8, 4, 0, paired=True)
     with pytest.raises(ConfigError, match=r"rank \d of 8 would have no sample in batch \d+ of epoch 0"):
-        order.refuse_empty_shares(3, 8)
-    order.refuse_empty_shares(3, 1)
-    Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(3, 8)
+        order.refuse_empty_shares(range(3), 8)
+    order.refuse_empty_shares(range(3), 1)
+    Order((64,) * 8, 256, 0, paired=True).refuse_empty_shares(range(3), 8)
+
+
+@pytest.mark.parametrize("views", [0, -1])
+def test_fewer_views_than_one_are_refused(cached, views):
+    with pytest.raises(ConfigError, match=rf"views is {views}; replay 1 or more"):
+        loader_of(cached, views=views)
+
+
+def test_a_loader_whose_ranks_would_have_no_sample_says_so_on_each(cached):
+    for rank in range(8):
+        loader = ReplayLoader(
+            Cache(cached.cache_place), data=str(cached.data_place), batch_size=4, size=32, seed=4, rank=rank, world=8
+        )
+        with pytest.raises(ConfigError, match=r"batch_size is 4, of which rank \d of 8 would have no sample"):
+            next(loader.epoch(0))
 
 
 @pytest.mark.parametrize("sizes", [(1000,) * 16, (500, 500, 500, 237), (40,) * 9, (64,) * 8])
@@ -199,6 +215,13 @@ def steady(make_config, cached, run_stages):
     config = student_of(make_config, cached, "steady")
     (facts,) = run_stages(config, "student")["student"].results.values()
     return weights_of(config), facts
+
+
+def test_a_rank_that_does_not_see_the_checkpoint_of_the_first_is_refused(make_config, cached, run_stages, monkeypatch):
+    config = student_of(make_config, cached, "apart")
+    monkeypatch.setattr(Ranks, "told", lambda self, value: value + 7)
+    with pytest.raises(ConfigError, match=r"at step 0 and the first rank at step 7; .*students/apart must be a folder"):
+        run_stages(config, "student")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Several teachers over the same views: each as if it were alone, and students of one, or of the mean of several."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from stillroom.pipeline.evaluation import EvaluationSet
 from stillroom.pipeline.models import build_model
 from stillroom.pipeline.ranks import Ranks
 from stillroom.pipeline.replay import ReplayLoader
-from stillroom.stages.assembly import trainer_of
+from stillroom.stages.assembly import student_classes, trainer_of
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
-from stillroom.storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,26 @@ def test_a_student_of_the_mean_is_trained_and_evaluated_against_the_mean(both, m
     views = EvaluationSet(data, 32, config.data.eval_crop, batch_size=16, backend="dali-cpu", threads=1)
     expected = views.accuracy(views.logits(trainer.predict), mean)
     assert facts["kl"] == pytest.approx(expected.kl, abs=1e-5)
+
+
+def test_teachers_of_different_classes_are_not_averaged(make_config, sections, other_weights, tmp_path):
+    """Where the images have no labels, each teacher has classes of its own; equally many here."""
+    renamed = tmp_path / "renamed.safetensors"
+    about = {"classes": json.dumps([f"letter {number}" for number in range(10)])}
+    renamed.write_bytes(safetensors.torch.save(safetensors.torch.load_file(other_weights), about))
+
+    def classes(weights):
+        tables = {
+            "data": {"labels": False, "holdout": 0.0},
+            "teacher": [sections["a"], {**sections["b"], "weights": str(weights)}],
+            "student": {"teacher": ["a", "b"]},
+        }
+        config = make_config(tables)
+        return student_classes(config, config.student[0], SimpleNamespace(classes=()))
+
+    assert classes(other_weights) == tuple(str(digit) for digit in range(10))
+    with pytest.raises(DataError, match=r"teachers a, b have different classes"):
+        classes(renamed)
 
 
 def test_without_a_name_a_cache_of_two_is_refused(both):
