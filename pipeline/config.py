@@ -4,6 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,7 +64,8 @@ class Config(Section):
                 f"student {student.name!r} has {len(student.teacher_weights)} teacher_weights for {len(asked)} named "
                 "teachers; give one for each"
             )
-        if min(student.teacher_weights or (1.0,)) < 0 or sum(student.teacher_weights or (1.0,)) <= 0:
+        shares = student.teacher_weights or (1.0,)
+        if not all(0.0 <= share < inf for share in shares) or sum(shares) <= 0:
             raise ValueError(f"student {student.name!r}: teacher_weights are shares, 0 or more, and not all 0")
         if student.target != "cache":
             for key, stated in (("design", student.design != "consistent"), ("several teachers", len(asked) > 1)):

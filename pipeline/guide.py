@@ -7,6 +7,7 @@ is consistent over a cache whose views are mixed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, Self
 
 import numpy as np
@@ -73,9 +74,11 @@ class Guide:
             MissingObjectError: the cache has no such teacher.
         """
         stated = tuple(weights) if weights is not None else (1.0,) * len(names)
-        if not names or len(stated) != len(names) or min(stated) < 0 or sum(stated) <= 0:
+        good = all(0.0 <= share < inf for share in stated) and sum(stated) > 0
+        if not names or len(stated) != len(names) or len(set(names)) < len(names) or not good:
             raise ConfigError(
-                f"{len(stated)} weights {list(stated)} do not fit teachers {list(names)}; give one for each"
+                f"{len(stated)} weights {list(stated)} do not fit teachers {list(names)}; name each teacher once, and "
+                "give each a share, 0 or more and not all 0"
             )
         if design != "consistent" and cache.info.recipe.get("mixup"):
             raise ConfigError(

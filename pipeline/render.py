@@ -4,6 +4,7 @@ decode whole → for each view: slice → resize → flip → colour. Parameters
 random operators are not used. Knows nothing of seeds or labels.
 """
 
+import os
 import sys
 import weakref
 from collections import deque
@@ -63,7 +64,7 @@ class Renderer:
         colour: whether the views change colours.
         backend: where decoding and rendering run.
         threads: CPU threads.
-        device: number of the GPU.
+        device: number of the GPU; default this process's own, where torchrun gave each rank one.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Renderer:
         colour: bool = False,
         backend: Backend = "dali-cpu",
         threads: int = 2,
-        device: int = 0,
+        device: int | None = None,
     ) -> None:
         if backend == "dali-gpu" and not torch.cuda.is_available():
             raise StillroomError("backend dali-gpu needs an NVIDIA GPU and there is none; use dali-cpu")
@@ -83,7 +84,8 @@ class Renderer:
         self.views = views
         self.colour = colour
         self._batch, self._threads = batch, threads
-        self._device = device if backend == "dali-gpu" else None
+        own = int(os.environ.get("LOCAL_RANK", "0")) if device is None else device
+        self._device = own if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
         self._fed: deque[Request] = deque(maxlen=_AHEAD + 2)
         # Weak: a stream holds its renderer, and a cycle would be torn down in any order.

@@ -40,7 +40,7 @@ class ReplayLoader:
         proof_share: share of batches that are proved where `size` is not the teacher's; all are where it is.
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
-        device: number of the GPU, for `dali-gpu`.
+        device: number of the GPU, for `dali-gpu`; default this process's own.
         temperature: at which the logits will be used; `faithful` then says what the cache guarantees there, and a
             warning is given where that is nothing. By teacher.
 
@@ -70,7 +70,7 @@ class ReplayLoader:
         proof_share: float = 1.0 / 32,
         backend: Backend | None = None,
         threads: int = 2,
-        device: int = 0,
+        device: int | None = None,
         temperature: float | None = None,
     ) -> None:
         names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)

@@ -57,7 +57,7 @@ class SharedPass:
         proof_share: share of batches that are proved where no student's size is the teacher's; all are where one is.
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
-        device: number of the GPU, for `dali-gpu`.
+        device: number of the GPU, for `dali-gpu`; default this process's own.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -81,7 +81,7 @@ class SharedPass:
         proof_share: float = 1.0 / 32,
         backend: Backend | None = None,
         threads: int = 2,
-        device: int = 0,
+        device: int | None = None,
     ) -> None:
         if views < 1:
             raise ConfigError(f"views is {views}; replay 1 or more")
@@ -102,10 +102,10 @@ class SharedPass:
         self.sizes = tuple(dict.fromkeys(size for want in wants for size in (want.size, want.also_size) if size))
         self._renderer = self._new_renderer(self.sizes, threads, device)
         provers: dict[str, Prover] = {}
-        for guide in guides:
-            its_size = guide.first.info.size
+        for teacher in {guide.first.name: guide.first for guide in guides}.values():
+            its_size = teacher.info.size
             again = None if its_size in self.sizes else self._new_renderer((its_size,), threads, device)
-            provers.setdefault(guide.first.name, Prover(cache, guide.first, self.sizes, proof_share, again))
+            provers[teacher.name] = Prover(cache, teacher, self.sizes, proof_share, again)
         self._provers = tuple(provers.values())
 
     @property
@@ -205,7 +205,7 @@ class SharedPass:
             )
         return tuple(found)
 
-    def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int) -> Renderer:
+    def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int | None) -> Renderer:
         # Two more: a pair that two batches share is rendered whole for both.
         batch = self.order.batch_size + 2
         return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)

@@ -69,7 +69,6 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         proof_share=max(student.proof_share for student in students),
         backend=_backend(config, cache, replays=any(want.guide is not None for want in wants)),
         threads=threads_of(config),
-        device=ranks.local,
     )
     found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found

@@ -15,8 +15,3 @@ def threads_of(config: Config) -> int:
     """CPU threads for rendering: this process's share of the cores that it may use, unless the config says."""
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return config.render.threads or max(1, len(os.sched_getaffinity(0)) // beside)
-
-
-def gpu() -> int:
-    """Number of the GPU that is this process's, where it is one of several on its machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))

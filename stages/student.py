@@ -12,7 +12,7 @@ from ..pipeline.ranks import Ranks
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError
+from ..storage.errors import MissingObjectError, ModelError
 from ..storage.ledger import Ledger
 from .assembly import faithfulness_of, pass_of
 from .madefrom import refuse_other_student, student_fingerprint
@@ -83,7 +83,7 @@ def train(config: Config, students: Sequence[Student], advance: Advance) -> dict
             advance(session.step * student.batch_size)
         try:
             _teach(sessions, shared, advance)
-        except Stopped:
+        except (Stopped, ModelError):  # one that diverges takes nothing from the others
             for session in sessions:
                 session.keep()
             raise

@@ -8,7 +8,7 @@ from ..pipeline.plain import PlainMaker
 from ..pipeline.render import Renderer
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
-from .machine import backend_of, gpu, threads_of
+from .machine import backend_of, threads_of
 
 _DECODED_TOGETHER = 64
 
@@ -48,6 +48,5 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         colour=config.views.recipe.colour,
         backend=backend_of(config),
         threads=threads_of(config),
-        device=gpu(),
     )
     return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)

@@ -153,5 +153,6 @@ def test_teachers_of_different_classes_are_not_averaged(make_config, sections, o
 def test_without_a_name_a_cache_of_two_is_refused(both):
     with pytest.raises(ConfigError, match=r"2 teachers \(a, b\); name the one"):
         batch_of(both[0])
-    with pytest.raises(ConfigError, match=r"1 weights .* do not fit teachers"):
-        batch_of(both[0], teacher=["a", "b"], weights=[1.0])
+    for names, weights in ((["a", "b"], [1.0]), (["a", "a"], None), (["a", "b"], [1.0, float("nan")]), ([], None)):
+        with pytest.raises(ConfigError, match=r"do not fit teachers"):
+            batch_of(both[0], teacher=names, weights=weights)

@@ -6,7 +6,9 @@ import torch
 
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.trainer import Trainer
+from stillroom.stages.session import Session
 from stillroom.stages.trainmany import groups
+from stillroom.storage.errors import ModelError
 
 STUDENTS = [
     {"name": "cached", "temperature": 2.0},
@@ -93,6 +95,22 @@ def test_a_group_that_is_killed_goes_on_exactly(make_config, cached, run_stages,
     monkeypatch.undo()
     run_stages(config, "train-many")
     assert_same(weights_of(config), weights_of(alone[0]))
+
+
+def test_one_that_diverges_takes_nothing_from_the_others(make_config, cached, run_stages, monkeypatch):
+    config = config_of(make_config, cached, "diverging-")
+    take = Session.take
+
+    def diverges(self, batch):
+        if self.student.name == "diverging-labels" and self.step == 5:
+            raise ModelError("diverged")
+        take(self, batch)
+
+    monkeypatch.setattr(Session, "take", diverges)
+    with pytest.raises(ModelError, match="diverged"):
+        run_stages(config, "train-many")
+    kept = {student.name: config.student_place(student).size("checkpoint.pt") for student in config.student}
+    assert all(kept[name] for name in ("diverging-cached", "diverging-larger", "diverging-online")), kept
 
 
 def test_only_those_that_agree_on_batches_and_views_share_a_pass(make_config):
