@@ -172,9 +172,7 @@ class Session:
             WEIGHTS: weights_file(self.trainer.trained.state_dict(), about),
             RESULT: json.dumps({**facts, "made_from": self._fingerprint}, indent=1).encode() + b"\n",
         }
-        for name, data in objects.items():
-            place.write(name, data)
-        written = {name: Written.of(data) for name, data in objects.items()}
+        written = {name: Written.by_writing(place, name, data) for name, data in objects.items()}
         written[METRICS] = Written.of(place.read(METRICS))
         of = fingerprint_digest(self._fingerprint)
         Ledger(place).put(Record(STUDENT_TASK, of, written, {**facts, "made_from": dict(self._fingerprint)}))

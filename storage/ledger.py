@@ -27,6 +27,12 @@ class Written:
     def of(cls, data: bytes | memoryview) -> "Written":
         return cls(len(data), digest(data))
 
+    @classmethod
+    def by_writing(cls, place: Place, name: str, data: bytes) -> "Written":
+        """Write an object."""
+        place.write(name, data)
+        return cls.of(data)
+
     def matches(self, place: Place, name: str) -> bool:
         """Whether an object is there and is this."""
         try:

@@ -197,14 +197,14 @@ def _write_inputs(folder: str) -> None:
 def _run(commands: Sequence[Sequence[str]], plan: Plan, log: str) -> None:
     import torch
 
-    from stillroom.stages import ingest
+    from stillroom.stages import ingestshard
     from stillroom.stages.cli import main
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)  # more are not deterministic
-    ingest.examine_apart = _examine_headers
+    ingestshard.examine_apart = _examine_headers
     install(plan)
     for command in commands:
         try:

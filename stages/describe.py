@@ -1,0 +1,96 @@
+"""Joining a part's indexes into a data set: its classes, its counts, and its digest."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..pipeline.config import Config
+from ..storage.dataset import (
+    DESCRIPTION,
+    JOINED,
+    REJECTED,
+    WHOLE_TASK,
+    Description,
+    contents_digest,
+    index_name,
+    ingest_task,
+    read_index,
+    shard_name,
+)
+from ..storage.errors import DataError
+from ..storage.fingerprint import fingerprint_digest
+from ..storage.index import ShardIndex
+from ..storage.ledger import Ledger, Record, Written
+from ..storage.place import Place
+from .classes import names_of_labels
+from .ingestsource import made_from, planned
+from .places import place_of
+from .sources import Source, TarSource
+
+
+def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
+    """Join a part's indexes, and refuse it where they do not make a data set.
+
+    Raises:
+        DataError: too many images were rejected, two samples have one key, or classes do not fit.
+    """
+    place = place_of(config, part)
+    ledger = Ledger(place)
+    records = [ledger.get(ingest_task(number)) for number in range(len(planned(source)))]
+    rejected = [item for record in records if record is not None for item in record.facts["rejected"]]
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
+    written = {REJECTED: Written.by_writing(place, REJECTED, lines.encode())}
+    indexes = {
+        number: read_index(place, record, index_name(number))
+        for number, record in enumerate(records)
+        if record is not None and record.facts["accepted"]
+    }
+    accepted = sum(len(index) for index in indexes.values())
+    if len(rejected) > config.data.max_rejected * (len(rejected) + accepted) or not accepted:
+        raise DataError(
+            f"{len(rejected)} of {len(rejected) + accepted} images of data.{part} were rejected, more than "
+            f"data.max_rejected ({config.data.max_rejected:.2%}) allows; {place}/{REJECTED} says why. Raise it, or "
+            f"repair the files, delete {place} and ingest again"
+        )
+    _refuse_same_uids(indexes)
+    highest = max(int(index.label.max()) for index in indexes.values())
+    classes = names_of_labels(config, part, source.classes, highest)
+    stated = Description(
+        classes=classes,
+        shards=tuple(source.urls[n] if isinstance(source, TarSource) else shard_name(n) for n in indexes),
+        sizes=tuple(len(index) for index in indexes.values()),
+        numbers=tuple(indexes),
+        rejected=len(rejected),
+        digest=contents_digest(list(indexes.values()), classes),
+        ingest=made_from(config, part),
+    )
+    written[DESCRIPTION] = Written.by_writing(place, DESCRIPTION, stated.to_json())
+    joined = dict(zip((index_name(number) for number in indexes), _indexes(place, stated.numbers), strict=True))
+    ledger.put(Record(WHOLE_TASK, whole(place, stated), written, {JOINED: joined}))
+    return {"samples": accepted, "rejected": len(rejected), "classes": len(classes)}
+
+
+def _refuse_same_uids(indexes: Mapping[int, ShardIndex]) -> None:
+    uids = np.concatenate([index.uid for index in indexes.values()])
+    order = np.argsort(uids, kind="stable")
+    same = np.flatnonzero(uids[order][1:] == uids[order][:-1])
+    if len(same):
+        places = [(number, key) for number, index in indexes.items() for key in index.key]
+        (first, key), (second, other) = places[order[same[0]]], places[order[same[0] + 1]]
+        what = "one key" if key == other else "keys of one uid"
+        raise DataError(
+            f"samples {key!r} in data shard {first} and {other!r} in data shard {second} have {what}; rename one"
+        )
+
+
+def whole(place: Place, description: Description) -> str:
+    """Fingerprint of a description: what it was made from, and the indexes that it joins."""
+    return fingerprint_digest({"made_from": description.ingest, "indexes": _indexes(place, description.numbers)})
+
+
+def _indexes(place: Place, numbers: Sequence[int]) -> list[str]:
+    records = [Ledger(place).get(ingest_task(number)) for number in numbers]
+    found = [record and record.objects.get(index_name(n)) for n, record in zip(numbers, records, strict=True)]
+    return [item.digest if item else "" for item in found]

@@ -1,0 +1,58 @@
+"""What an ingest is made from: settings and files, and refusing to go on where they have changed."""
+
+from typing import Any
+
+from ..pipeline.config import Config
+from ..storage.errors import DataError
+from ..storage.fingerprint import Fingerprint, refuse_difference
+from ..storage.ledger import Record
+from ..storage.place import Place
+from .classes import labelled
+from .sources import FolderSource, Source, url_of
+
+_REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
+
+
+def planned(source: Source) -> list[int]:
+    """Samples of each data shard as far as they are known before reading."""
+    return [len(shard) for shard in source.shards] if isinstance(source, FolderSource) else [0] * len(source.urls)
+
+
+def made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
+    """The settings of a part of the data; and which files there are, where a source is given."""
+    stated: dict[str, Any] = {
+        f"data.{part}": url_of(config, part),
+        "data.holdout": config.data.holdout,
+        "data.samples_per_shard": config.data.samples_per_shard,
+        "data.max_pixels": config.data.max_pixels,
+        "data.classes": list(config.data.classes) if config.data.classes else None,
+    }
+    if not labelled(config, part):
+        stated["data.labels"] = False  # said only where it is so, since older data sets say nothing of it
+    return stated if source is None else {**stated, "listing": source.listing}
+
+
+def refuse_other_source(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
+    """Compare what a data set was made from with what this run would make it from.
+
+    Raises:
+        FingerprintError: they differ.
+    """
+    refuse_difference(f"data {place}", stored, wanted, _REMEDY)
+
+
+def refuse_changed_source(config: Config, part: str, place: Place, record: Record, source: Source) -> None:
+    """Refuse to go on with an ingest that began with other settings or other files.
+
+    Raises:
+        FingerprintError: a setting differs.
+        DataError: files were added, removed or changed.
+    """
+    stored = dict(record.facts["made_from"])
+    listing = stored.pop("listing")
+    refuse_other_source(place, stored, made_from(config, part))
+    if listing != source.listing:
+        raise DataError(
+            f"the files of data.{part} have changed since they began to be ingested into {place}; "
+            f"delete {place} to ingest them anew, or use another run.dir"
+        )
