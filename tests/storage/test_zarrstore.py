@@ -105,6 +105,15 @@ def test_a_task_that_creates_a_group_does_not_see_the_old_one(made):
     assert list(store.written) == ["a/zarr.json"]
 
 
+def test_a_group_that_is_missing_above_what_a_task_creates_is_not_made_up(made):
+    """Zarr would write one without attributes, and the task's record would vouch for it."""
+    made.place.delete("zarr.json")
+    store = RecordingStore(made.place, creates="a")
+    with pytest.raises(MissingObjectError, match=r"zarr.json is missing; `stillroom verify --repair`"):
+        zarr.create_array(store, name="a", shape=(2,), dtype="i4")
+    assert made.place.size("zarr.json") is None
+
+
 # Reading
 
 
