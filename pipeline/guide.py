@@ -5,7 +5,7 @@ of another view of the same image. Fixed: they are those of one plain view, what
 is consistent over a cache whose views are mixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal, Self
@@ -58,6 +58,7 @@ class Guide:
         weights: Sequence[float] | None = None,
         design: Design = "consistent",
         size: int | None = None,
+        opened: Mapping[str, TeacherLogits] | None = None,
     ) -> Self:
         """A guide of some of a cache's teachers.
 
@@ -67,6 +68,7 @@ class Guide:
             weights: of each; default all alike.
             design: how views and logits are paired.
             size: of the student's views; a teacher of that size comes first, since it proves every view at no cost.
+            opened: teachers that are open already: guides of the same ones are read once for all who share a pass.
 
         Raises:
             ConfigError: weights do not fit the teachers, or the design does not fit mixed views.
@@ -85,7 +87,9 @@ class Guide:
                 f"design = {design!r} pairs pixels with logits of another view, and this cache's views are mixed with "
                 "partners that change from view to view; use a cache with views.mixup = false"
             )
-        pairs = [(cache.teacher(name), weight / sum(stated)) for name, weight in zip(names, stated, strict=True)]
+        shares = [weight / sum(stated) for weight in stated]
+        found = {name: (opened or {}).get(name) or cache.teacher(name) for name in names}
+        pairs = [(found[name], share) for name, share in zip(names, shares, strict=True)]
         pairs.sort(key=lambda pair: pair[0].info.size != size)
         counts = {teacher.name: teacher.info.classes for teacher, _ in pairs}
         if len(set(counts.values())) > 1:

@@ -84,6 +84,9 @@ def build_model(name: str, classes: int) -> nn.Module:
         if library == "torchvision":
             import torchvision
 
+            if model not in torchvision.models.list_models(module=torchvision.models):
+                # Others, for segmentation say, would download weights for a part of them.
+                raise ValueError("torchvision has no classifier of that name")
             built: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes)
             return built
         if library == "timm":

@@ -39,9 +39,12 @@ def build_optimizer(model: nn.Module, settings: Student) -> torch.optim.Optimize
                 "pip install 'stillroom[shampoo]'"
             ) from error
         return Shampoo(groups, settings.learning_rate, settings.momentum, settings.precondition_steps)
-    # Optimisers without momentum take none from timm.
+    # Optimisers without momentum take none from timm. Its LAMB would clip once more, at a norm of its own.
+    more: dict[str, Any] = {"max_grad_norm": None} if settings.optimizer == "lamb" else {}
+    if settings.optimizer == "sgd" and not settings.momentum:
+        more = {"nesterov": False}
     made: torch.optim.Optimizer = create_optimizer_v2(
-        groups, opt=_TIMM[settings.optimizer], lr=settings.learning_rate, momentum=settings.momentum
+        groups, opt=_TIMM[settings.optimizer], lr=settings.learning_rate, momentum=settings.momentum, **more
     )
     return made
 

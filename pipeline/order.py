@@ -70,7 +70,8 @@ class Order:
 
     @property
     def lanes(self) -> int:
-        return min(LANES, len(self.sizes))
+        """A power of two, so that 2, 4 or 8 ranks divide it."""
+        return 1 << (min(LANES, len(self.sizes)).bit_length() - 1)
 
     @property
     def steps(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError, MissingObjectError
+from ..storage.fingerprint import fingerprint_digest
 from ..storage.urls import open_place
 from .batch import Batch
 from .faithful import Faithfulness, faithfulness
@@ -149,6 +150,8 @@ class ReplayLoader:
         """What the sequence of batches depends on, beside cache and data."""
         guide = self.guide
         return {
+            "data": self._pass.data.description.digest,
+            "cache": fingerprint_digest(self._pass.cache.info.views),
             "seed": self.order.seed,
             "batch_size": self.order.batch_size,
             "window": self.order.window,

@@ -14,7 +14,7 @@ from .settingtypes import Name, Precision, Share, Source, Uint64, Url
 class Section(BaseModel):
     """A table of the configuration: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class Run(Section):
@@ -233,7 +233,7 @@ class Student(Section):
     schedule: Literal["cosine", "quadratic", "constant"] | None = Field(
         None, description="of the learning rate, after the warm-up; default cosine, with Shampoo quadratic"
     )
-    momentum: Share = Field(0.9, description="of SGD and Shampoo")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="of SGD and Shampoo")
     precondition_steps: int = Field(1, ge=1, description="steps between Shampoo's matrix inversions")
     learning_rate: float = Field(1e-3, gt=0.0)
     weight_decay: float = Field(1e-4, ge=0.0, description="decoupled; on kernels only")

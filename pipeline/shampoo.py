@@ -45,7 +45,8 @@ class Shampoo(ScalableShampoo):  # type: ignore[misc]
     def step(self, closure: Any = None) -> Any:
         """One step. The package's power iterations start at random vectors; here they depend on the step alone."""
         taken = int(self.param_groups[0].get("step", 0))
-        with torch.random.fork_rng():
+        used = [item.device.index for group in self.param_groups for item in group["params"] if item.is_cuda]
+        with torch.random.fork_rng(sorted(set(used))):  # by default every GPU that there is, other ranks' too
             torch.manual_seed(taken)
             return super().step(closure)
 

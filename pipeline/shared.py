@@ -91,7 +91,8 @@ class SharedPass:
         self.order = Order(data.sizes, batch_size, seed, self.recipe.mixup, window)
         if world < 1 or self.order.lanes % world or not 0 <= rank < world:
             raise ConfigError(
-                f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes"
+                f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes, "
+                f"of which there are as many as data shards ({len(data.sizes)}), rounded down to 1, 2, 4 or 8"
             )
         self.rank, self.world = rank, world
         guides = dict.fromkeys(want.guide for want in wants if want.guide is not None)

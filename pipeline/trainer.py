@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..storage.errors import ModelError
+from ..storage.errors import ConfigError, ModelError
 from .batch import Batch
 from .losses import kl_divergence, mixed_cross_entropy
 from .models import Preprocessing
@@ -76,6 +76,11 @@ class Trainer:
         self.average = _average(self.model, self.settings.ema)
         stated = self.settings.warmup_steps
         self.warmup = default_warmup(self.steps) if stated is None else stated
+        if stated is not None and stated >= self.steps:
+            raise ConfigError(
+                f"student {self.settings.name!r} has warmup_steps = {stated} and takes {self.steps} steps in all; the "
+                "learning rate would never reach its value, so shorten the warm-up"
+            )
         wanted = self.settings.precision
         self._bfloat16 = wanted == "bfloat16" or (
             wanted == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -1,6 +1,6 @@
 """What a student in training is put together from: its model, its target, its share of a pass, its evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import torch
 
@@ -20,13 +20,20 @@ from ..storage.dataset import Dataset
 from ..storage.errors import DataError, MissingObjectError, StoreError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.layout import evaluation_task
+from ..storage.logits import TeacherLogits
 from .classes import classes_of
 from .machine import threads_of
 from .teacher import on_evaluation_set
 
 
-def guide_of(config: Config, student: Student, cache: Cache) -> Guide | None:
+def guide_of(
+    config: Config, student: Student, cache: Cache, opened: MutableMapping[str, TeacherLogits] | None = None
+) -> Guide | None:
     """Where a student's logits come from; None for one that takes none from the cache.
+
+    Args:
+        config, student, cache: of the run.
+        opened: teachers that are open, by name; gets those that are opened here.
 
     Raises:
         MissingObjectError: a teacher is not in the cache, or some of its views are missing; says what to run.
@@ -35,8 +42,11 @@ def guide_of(config: Config, student: Student, cache: Cache) -> Guide | None:
         return None
     names = [section.name for section in config.teachers_of(student)]
     views = config.views_of(student)
+    opened = {} if opened is None else opened
     for name in names:
-        teacher = cache.teacher(name)
+        if name not in opened:
+            opened[name] = cache.teacher(name)
+        teacher = opened[name]
         missing = teacher.missing(views) if teacher.views >= views else []
         if teacher.views < views or missing:
             where = f"; first data shard {missing[0][0]}, block {missing[0][1]}" if missing else ""
@@ -45,17 +55,25 @@ def guide_of(config: Config, student: Student, cache: Cache) -> Guide | None:
                 f"{teacher.views} of {views} are laid out, {len(missing)} blocks are missing{where}; "
                 "run `stillroom teacher` first"
             )
-    return Guide.of(cache, names, student.teacher_weights, student.design, student.size)
+    return Guide.of(cache, names, student.teacher_weights, student.design, student.size, opened)
 
 
 def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dataset, ranks: Ranks) -> SharedPass:
     """One pass over the data for some students, who must agree on batches and views."""
     first = students[0]
     wants = []
+    opened: dict[str, TeacherLogits] = {}
     for student in students:
         sections = config.teachers_of(student)
         also = sections[0].size if student.target == "online" else None
-        wants.append(Want(student.size, guide_of(config, student, cache), also))
+        guide = guide_of(config, student, cache, opened)
+        classes = len(student_classes(config, student, data))
+        if guide is not None and guide.first.info.classes != classes:
+            raise DataError(
+                f"student {student.name!r} has {classes} classes, and the logits of teacher {guide.first.name!r} have "
+                f"{guide.first.info.classes}; give it the teacher's own classes"
+            )
+        wants.append(Want(student.size, guide, also))
     found = SharedPass(
         cache,
         data,

@@ -1,5 +1,6 @@
 """What a student's weights depend on, and refusing to go on with one that was trained otherwise."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..storage.cache import Cache
 from ..storage.fingerprint import Fingerprint, refuse_difference
 from ..storage.place import Place
 
+_GONE = "not at hand"
 _NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share", "accumulate"}
 
 
@@ -22,6 +24,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     made: dict[str, Any] = {
         "student": {
             **student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            "teacher_weights": _shares(student.teacher_weights),
             "teacher": [section.name for section in sections] if student.target != "labels" else None,
             "views_used": config.views_of(student),
         },
@@ -38,7 +41,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
         made["teachers"] = {
             section.name: {
                 **section.model_dump(mode="json", exclude={"name", "batch_size"}),
-                **({"weights": _digest(section.weights)} if Path(section.weights).is_file() else {}),
+                "weights": _digest(section.weights),
             }
             for section in sections
         }
@@ -46,15 +49,28 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
 
 
 def refuse_other_student(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:
-    """Compare what is in a student's place with what this run would train.
+    """Compare what is in a student's place with what this run would train. Weights that are gone are not compared.
 
     Raises:
         FingerprintError: they differ.
     """
-    refuse_difference(
-        f"student {place}", stored, wanted, "go back to the old setting, or give the new student another name"
-    )
+    remedy = "go back to the old setting, or give the new student another name"
+    refuse_difference(f"student {place}", stored, _as_stored(wanted, stored), remedy)
+
+
+def _as_stored(wanted: Any, stored: Any) -> Any:
+    """The same, with what is stored in place of each `_GONE`."""
+    if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
+        return {key: _as_stored(value, stored.get(key)) for key, value in wanted.items()}
+    return stored if wanted == _GONE else wanted
+
+
+def _shares(weights: tuple[float, ...] | None) -> list[float] | None:
+    """Of a mean; None where all are alike, as they are by default."""
+    if weights is None or len(set(weights)) == 1:
+        return None
+    return [weight / sum(weights) for weight in weights]
 
 
 def _digest(weights: str) -> str:
-    return weights_digest(weights) if Path(weights).is_file() else "absent"
+    return weights_digest(weights) if Path(weights).is_file() else _GONE

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from ..pipeline.batch import Batch
 from ..pipeline.config import Config
+from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.models import weights_file
 from ..pipeline.ranks import Ranks
-from ..pipeline.render import Backend
 from ..pipeline.settings import Student
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
@@ -22,7 +22,6 @@ from ..storage.errors import ConfigError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.ledger import Ledger, Record, Written
 from .assembly import (
-    evaluation_of,
     faithfulness_of,
     student_classes,
     teachers_on_evaluation_set,
@@ -45,7 +44,7 @@ class Session:
         cache: its views, and its teachers'.
         fingerprint: what it is made from.
         epoch_steps: global batches in an epoch.
-        backend: where its evaluation set is rendered.
+        evaluation: what it is evaluated on, if anything.
         ranks: who trains it.
 
     Raises:
@@ -62,7 +61,7 @@ class Session:
         cache: Cache,
         fingerprint: Fingerprint,
         epoch_steps: int,
-        backend: Backend,
+        evaluation: EvaluationSet | None,
         ranks: Ranks,
     ) -> None:
         self.student = student
@@ -80,7 +79,7 @@ class Session:
             )
         self._writes = ranks.first
         if self._writes:
-            self._evaluation = evaluation_of(config, student, backend)
+            self._evaluation = evaluation
             self._teacher = teachers_on_evaluation_set(config, student, cache)
             self._faithful = faithfulness_of(config, student, cache)
         self._lines = lines
@@ -135,7 +134,7 @@ class Session:
 
     def keep(self) -> None:
         """Write a checkpoint, unless the weights may be half way from one step to the next."""
-        if self._metrics is None or self._within_step:
+        if self._metrics is None or self._within_step or self.facts is not None:
             return
         self._metrics.flush()
         about = {

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..pipeline.config import Config
+from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.ranks import Ranks
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass
 from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError, ModelError
 from ..storage.ledger import Ledger
-from .assembly import faithfulness_of, pass_of
+from .assembly import evaluation_of, faithfulness_of, pass_of
 from .madefrom import refuse_other_student, student_fingerprint
 from .places import STUDENT_TASK
 from .seeds import open_cache
@@ -76,9 +77,14 @@ def train(config: Config, students: Sequence[Student], advance: Advance) -> dict
     shared = pass_of(config, students, cache, data, ranks)
     with ExitStack() as opened:
         sessions = []
+        evaluations: dict[int, EvaluationSet | None] = {}
         for student in students:
+            if ranks.first and student.size not in evaluations:
+                evaluations[student.size] = evaluation_of(config, student, shared.backend)
             made_from = student_fingerprint(config, student, cache)
-            session = Session(config, student, data, cache, made_from, shared.steps, shared.backend, ranks)
+            session = Session(
+                config, student, data, cache, made_from, shared.steps, evaluations.get(student.size), ranks
+            )
             sessions.append(opened.enter_context(session))
             advance(session.step * student.batch_size)
         try:

@@ -49,6 +49,7 @@ class Study:
 
     def __init__(self, wishes: Wishes, executor: Executor, progress: Progress) -> None:
         self.wishes, self.executor, self.progress = wishes, executor, progress
+        wishes.refuse_nonsense()
         self.folder = Path(wishes.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.book = Book(self.folder)

@@ -129,7 +129,7 @@ def _enough_views(results: Mapping[str, Result], base: Result, views: int) -> li
     fewer = sorted(
         (r for r in results.values() if r.arm.question == "views"), key=lambda r: r.arm.student["views_used"]
     )
-    if not fewer:
+    if not fewer or len(base.last("kl")) < 2:
         return []
     enough = next((r for r in fewer if not compare(r, base, "kl").settled), None)
     if enough is None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ def page(setup: Setup, results: Mapping[str, Result]) -> str:
         tables=_tables(results),
         charts=_charts(setup, results),
         names=[result.arm.name for result in _designs(results)],
+        chance=2 / comb(2 * setup.seeds, setup.seeds),
         colours=COLOURS,
         versions=versions(),
     )

@@ -6,10 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from ...pipeline.config import Config, parse_config
+from ...pipeline.models import build_model
 from ...pipeline.ranks import Ranks
 from ...storage.dataset import Dataset
 from ...storage.errors import ConfigError, DataError
@@ -47,6 +49,21 @@ class Wishes:
     student: str
     teacher: str
     batch_size: int = 64
+
+    def refuse_nonsense(self) -> None:
+        """Before anything is written.
+
+        Raises:
+            ConfigError: a number is not above 0.
+            ModelError: there is no such model.
+            DataError: there is no such folder.
+        """
+        for name in ("minutes", "seeds", "size"):
+            if not 0 < getattr(self, name) < inf:
+                raise ConfigError(f"a study of {getattr(self, name)} {name} is none; give a number above 0")
+        _sources(Path(self.data))
+        for model in (self.student, self.teacher):
+            build_model(model, 2)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import safetensors.torch
 import torch
 
 from stillroom.pipeline.models import build_model
+from stillroom.pipeline.optim import build_optimizer
 from stillroom.pipeline.replay import ReplayLoader
+from stillroom.pipeline.settings import Student
 from stillroom.pipeline.trainer import Trainer
 from stillroom.stages.digits import write_digits
 from stillroom.stages.metrics import read_metrics
@@ -135,6 +137,40 @@ def test_weights_that_do_not_fit_are_refused_before_the_first_step(make_config, 
     with pytest.raises(ModelError, match=r"gone.safetensors"):
         run_stages(gone, "student")
     assert not read_metrics(config.student_place(config.student[0]))
+
+
+def test_a_finished_student_stands_when_the_weights_it_began_from_are_gone(make_config, cached, run_stages, tmp_path):
+    path = tmp_path / "began.safetensors"
+    path.write_bytes(safetensors.torch.save(build_model("timm:test_resnet", 10).state_dict()))
+    config = student_of(make_config, cached, name="began", weights=str(path))
+    assert run_stages(config, "student")["student"].ran == 1
+    path.unlink()
+    assert run_stages(config, "student")["student"].ran == 0
+    path.write_bytes(safetensors.torch.save(build_model("timm:test_resnet", 9).state_dict()))
+    with pytest.raises(FingerprintError, match=r"student.weights"):
+        run_stages(config, "student")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip": float("inf")}, r"student.*clip is inf"),
+        ({"momentum": 1.0}, r"momentum is 1.0"),
+        ({"model": "torchvision:fcn_resnet50"}, r"no classifier of that name"),
+        ({"warmup_steps": 1000}, r"warmup_steps = 1000 and takes 11 steps in all"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_before_the_first_step(
+    make_config, cached, run_stages, changes, message
+):
+    with pytest.raises(StillroomError, match=message):
+        run_stages(student_of(make_config, cached, name="cannot", **changes), "student")
+
+
+def test_sgd_without_momentum_and_lamb_without_a_clip_of_its_own():
+    model = build_model("timm:test_resnet", 10)
+    assert build_optimizer(model, Student(optimizer="sgd", momentum=0.0)).defaults["momentum"] == 0.0
+    assert build_optimizer(model, Student(optimizer="lamb")).defaults["max_grad_norm"] is None
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_the_first_step(make_config, cached, run_stages):

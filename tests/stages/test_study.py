@@ -1,5 +1,7 @@
 """The study: a whole one on few images, gone on with after a stop; and its findings, on results that are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from stillroom.stages.study import PAGE, Study
 from stillroom.stages.study.arms import arms_of, passes_of
 from stillroom.stages.study.outcome import Result, compare, findings
 from stillroom.stages.study.plan import Costs, Wishes, student_epochs, teacher_epochs, views_count
-from stillroom.storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError, StillroomError
 
 
 def wishes_of(digits, folder, **changes):
@@ -60,6 +62,13 @@ def test_the_plan_fits_the_time(tmp_path):
         assert each >= 1
         assert learning <= left
         assert learning >= 0.5 * left or each == 1
+
+
+def test_nonsense_is_refused_before_anything_is_written(digits, tmp_path):
+    for changes in ({"seeds": 0}, {"minutes": 0.0}, {"student": "timm:nope"}, {"data": str(tmp_path / "gone")}):
+        with pytest.raises(StillroomError):
+            Study(replace(wishes_of(digits, tmp_path / "none"), **changes), InProcess(), NoProgress())
+    assert not (tmp_path / "none").exists()
 
 
 def result(arm, kl, top1=None, seeds=3, spread=0.001):

@@ -7,8 +7,11 @@ import torch
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.trainer import Trainer
 from stillroom.stages.session import Session
+from stillroom.stages.stop import Stopped
 from stillroom.stages.trainmany import groups
+from stillroom.storage.cache import Cache
 from stillroom.storage.errors import ModelError
+from stillroom.storage.logits import TeacherLogits
 
 STUDENTS = [
     {"name": "cached", "temperature": 2.0},
@@ -111,6 +114,33 @@ def test_one_that_diverges_takes_nothing_from_the_others(make_config, cached, ru
         run_stages(config, "train-many")
     kept = {student.name: config.student_place(student).size("checkpoint.pt") for student in config.student}
     assert all(kept[name] for name in ("diverging-cached", "diverging-larger", "diverging-online")), kept
+
+
+def test_what_they_share_is_read_once(make_config, cached, run_stages, monkeypatch):
+    """Students of one teacher and design share its logits; and a finished one gets no checkpoint any more."""
+    base = cached.student[0].model_dump() | {"epochs": 1}
+    students = [{**base, "name": f"shared-{number}", "temperature": 1.0 + number} for number in range(3)]
+    config = make_config({"student": students}, folder=cached.run.dir)
+    read, logits = [], TeacherLogits.logits
+    monkeypatch.setattr(TeacherLogits, "logits", lambda self, *at: read.append(at) or logits(self, *at))
+    run_stages(config, "train-many")
+    assert len(read) == len(set(read)) == len(Cache(config.cache_place).layout.sizes)
+
+
+def test_a_finished_student_gets_no_checkpoint_from_a_later_stop(make_config, cached, run_stages, monkeypatch):
+    config = config_of(make_config, cached, "ended-")
+    take = Session.take
+
+    def stops(self, batch):
+        if self.student.name == "ended-larger" and self.step == 30:
+            raise Stopped("SIGTERM")
+        take(self, batch)
+
+    monkeypatch.setattr(Session, "take", stops)
+    with pytest.raises(Stopped):
+        run_stages(config, "train-many")
+    left = [student.name for student in config.student if config.student_place(student).size("checkpoint.pt")]
+    assert left == ["ended-larger"]
 
 
 def test_only_those_that_agree_on_batches_and_views_share_a_pass(make_config):
