@@ -14,6 +14,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..pipeline.config import load_config
+from ..storage.errors import ConfigError
 from .executors import InProcess
 from .exitstatus import status_of_call
 from .gc import collect
@@ -191,6 +192,35 @@ def study(
         for line in Study(wishes, executor, progress).run():
             print(line)
     print(f"The page: {dir}/{PAGE}")
+    return 0
+
+
+@app.command
+def submit(
+    config: str,
+    *,
+    set: _Settings = (),  # noqa: A002
+    slurm: _Flag = False,
+    kubernetes: _Flag = False,
+    stage: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    dry_run: _Flag = False,
+) -> int:
+    """Have a cluster run the stages as arrays of jobs; what is asked for is said in the config's [submit].
+
+    Args:
+        config: of the run.
+        set: a setting of it to change, as table.key=value; may be given several times.
+        slurm: as batch scripts, chained by sbatch.
+        kubernetes: as Indexed Jobs, by kubectl, waiting for each.
+        stage: one to submit; may be given several times; all of them otherwise.
+        dry_run: print the files, and write and submit nothing.
+    """
+    from .submit import submit_run
+
+    if slurm == kubernetes:
+        raise ConfigError("say where: --slurm or --kubernetes")
+    for line in submit_run(config, set, "slurm" if slurm else "kubernetes", stage, dry_run=dry_run):
+        print(line)
     return 0
 
 

@@ -1,10 +1,10 @@
 """Array jobs as processes: in turn, side by side, changed halfway or killed, they come to one process's bytes."""
 
-import shutil
 import time
 
 import pytest
-from trials.tiny import differences, false_records, make_inputs, temporaries
+from trials.array import Array
+from trials.tiny import make_inputs
 
 from stillroom.stages.arrayjob import ArrayJob
 from stillroom.stages.executors import Executor, InProcess, execute
@@ -13,56 +13,6 @@ from stillroom.stages.progress import NoProgress
 from stillroom.stages.stage import Stage, Task
 from stillroom.storage.ledger import Ledger
 from stillroom.storage.localplace import LocalPlace
-
-CONFIG = "jobs"
-
-
-class Array:
-    """A tiny run whose stages jobs share.
-
-    Args:
-        tiny: its folder.
-    """
-
-    def __init__(self, tiny):
-        self.tiny = tiny
-        self.reference = tiny.folder / "reference"
-        tiny.configure(CONFIG, views=4, samples=2)
-        for stage in ("ingest", "seeds", "teacher", "verify"):
-            assert tiny.do(self.command(stage)) == 0, tiny.log()
-            shutil.copytree(tiny.run, self.reference / stage)
-
-    def command(self, stage, *more):
-        return [stage, str(self.tiny.folder / f"{CONFIG}.toml"), *more]
-
-    def begin_after(self, stage):
-        shutil.rmtree(self.tiny.run, ignore_errors=True)
-        if stage is not None:
-            shutil.copytree(self.reference / stage, self.tiny.run)
-
-    def start(self, stage, index, count):
-        job = self.tiny.process([self.command(stage, "--job", f"{index}/{count}")], log=f"log-{index}")
-        job.start()
-        return job
-
-    def in_turn(self, stage, indexes, count):
-        for index in indexes:
-            job = self.start(stage, index, count)
-            job.join()
-            assert job.exitcode == 0, self.said(index)
-
-    def side_by_side(self, stage, count):
-        jobs = [self.start(stage, index, count) for index in range(count)]
-        for index, job in enumerate(jobs):
-            job.join()
-            assert job.exitcode == 0, self.said(index)
-
-    def said(self, index):
-        return (self.tiny.folder / f"log-{index}").read_text()
-
-    def wrong(self, stage):
-        run = self.tiny.run
-        return differences(self.reference / stage, run) + false_records(run) + temporaries(run)
 
 
 @pytest.fixture(scope="module")
