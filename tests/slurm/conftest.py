@@ -52,11 +52,12 @@ class Slurm:
             time.sleep(0.5)
 
     def process(self, job, index, seconds=120):
-        """stillroom's process of a task of an array, once it listens to signals."""
+        """stillroom's process of a task of an array, once it listens to signals; it is halted there."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             for process in psutil.process_iter(["cmdline"]):
                 if "stillroom.stages" in (process.info["cmdline"] or []) and self._is(process, job, index):
+                    process.suspend()
                     return process
             time.sleep(0.1)
         raise AssertionError((self.states(job), self.log(job)))

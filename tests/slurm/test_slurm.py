@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 import pytest
 
@@ -40,8 +41,10 @@ def test_jobs_that_were_stopped_killed_or_cancelled_run_again_and_nothing_differ
     array.begin_after("seeds")
     (number,) = submit("teacher", settings=[*SMALL, "submit.jobs=4"])
     # Before its time is up, a job's shell gets USR1: the command ends with 75, and the job queues again by itself.
-    slurm.process(number, 0)
-    slurm("scancel", "--batch", "--signal=USR1", slurm.facts(number)[0]["JobId"])
+    first = slurm.process(number, 0)
+    slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")
+    time.sleep(1)
+    first.resume()
     # The node kills another one.
     slurm.process(number, 1).send_signal(signal.SIGKILL)
     # A person cancels a third, and it stays cancelled.
