@@ -14,7 +14,9 @@ def test_the_page_of_settings_is_up_to_date():
     assert (ROOT / "docs" / "config.md").read_text() == config_page()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "CONTRIBUTING.md", "docs/codecs.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/design.md", "CONTRIBUTING.md", "docs/codecs.md", "docs/data.md", "docs/cluster.md"]
+)
 def test_links_between_the_docs_lead_somewhere(name):
     path = ROOT / name
     targets = re.findall(r"\]\(([^)#]+)\)", path.read_text())
