@@ -1,6 +1,7 @@
 """A real Slurm of one node; tests skip by name where its programs are not installed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,7 @@ class Slurm:
         """What Slurm knows of each task of an array, by its index."""
         found = {}
         for line in self("scontrol", "--oneliner", "show", "job", job).splitlines():
-            facts = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            facts = dict(re.findall(r"(\w+)=(.*?)(?= \w+(?::\w+)?=|$)", line))
             if facts.get("ArrayTaskId", "").isdecimal():
                 found[int(facts["ArrayTaskId"])] = facts
         return found
@@ -103,6 +104,7 @@ def slurm(tmp_path_factory):
         assert started.returncode == 0, started.stderr
         yield Slurm(variables)
     finally:
+        subprocess.run(["scancel", "--full", "--user=root"], env=variables)
         subprocess.run([script, folder, "--stop"], env=variables, check=True)
 
 

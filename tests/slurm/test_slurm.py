@@ -42,7 +42,8 @@ def test_jobs_that_were_stopped_killed_or_cancelled_run_again_and_nothing_differ
     (number,) = submit("teacher", settings=[*SMALL, "submit.jobs=4"])
     # Before its time is up, a job's shell gets USR1: the command ends with 75, and the job queues again by itself.
     first = slurm.process(number, 0)
-    slurm("scancel", "--batch", "--signal=USR1", f"{number}_0")
+    # To the batch shell, as --signal=B: does; scancel --batch is refused while others of the array are pending.
+    first.parent().send_signal(signal.SIGUSR1)
     time.sleep(1)
     first.resume()
     # The node kills another one.
