@@ -64,11 +64,10 @@ class Slurm:
         raise AssertionError((self.states(job), self.log(job)))
 
     def log(self, job):
-        return {
-            index: Path(facts["StdOut"]).read_text()
-            for index, facts in self.facts(job).items()
-            if "StdOut" in facts and Path(facts["StdOut"]).exists()
-        }
+        """What each task of an array printed; scontrol shows a wrong name of the log where a folder's has %."""
+        logs = [path for facts in self.facts(job).values() for path in Path(facts["Command"]).parent.glob("logs/*.log")]
+        tasks = {path: re.search(rf"-{job}_(\d+)\.log$", path.name) for path in logs}
+        return {int(task[1]): path.read_text() for path, task in tasks.items() if task}
 
     @staticmethod
     def _is(process, job, index):
