@@ -3,6 +3,7 @@
 #   make demo                       embedded images, a teacher, a cache, two students, a report
 #   make demo DATA=path/to/folder   the same on your own class folders
 #   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
+#   make submit CONFIG=my.toml TO=slurm   or kubernetes; TO="slurm --dry-run" prints the scripts
 #   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
 #   make test | lint | bench
 
@@ -11,10 +12,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAGES := ingest seeds teacher verify student train-many report run status gc
 
-.PHONY: help setup demo study test test-gpu lint bench clean $(STAGES)
+.PHONY: help setup demo study test test-gpu lint bench clean submit $(STAGES)
 
 help:
-	@sed -n '2,8p' Makefile | cut -c 3-
+	@sed -n '2,9p' Makefile | cut -c 3-
 
 setup: $(VENV)/.installed
 
@@ -60,6 +61,12 @@ endif
 $(STAGES): setup
 	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
 	$(BIN)/stillroom $@ $(CONFIG)
+
+TO ?= slurm
+
+submit: setup
+	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
+	$(BIN)/stillroom $@ $(CONFIG) --$(TO)
 
 # One thread each: small models gain nothing by more, and where others compute too, waiting threads cost a great deal.
 test: setup

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from ..storage.errors import ConfigError
 from ..storage.place import Place
 from ..storage.urls import open_place
+from .cluster import Submit
 from .settings import CacheSection, Data, Render, Run, Section, Student, Teacher, Verify, Views, as_list
 
 
@@ -27,15 +28,16 @@ class Config(Section):
     cache: CacheSection = Field(default_factory=CacheSection)
     verify: Verify = Field(default_factory=Verify)
     student: tuple[Student, ...] = ()
+    submit: tuple[Submit, ...] = ()
 
-    @field_validator("teacher", "student", mode="before")
+    @field_validator("teacher", "student", "submit", mode="before")
     @classmethod
     def _one_or_more(cls, value: Any) -> Any:
         return as_list(value)
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        for kind, items in (("teacher", self.teacher), ("student", self.student)):
+        for kind, items in (("teacher", self.teacher), ("student", self.student), ("submit", self.submit)):
             names = [item.name for item in items]
             for name in names:
                 if names.count(name) > 1:

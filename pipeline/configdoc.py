@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from .cluster import Submit
 from .config import Config
 from .settings import CacheSection, Data, Render, Run, Student, Teacher, Verify, Views
 
@@ -18,6 +19,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "[cache]": CacheSection,
     "[verify]": Verify,
     "[[student]]": Student,
+    "[[submit]]": Submit,
 }
 _HEAD = """# Configuration
 

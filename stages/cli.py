@@ -9,19 +9,21 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from ..pipeline.config import load_config
-from ..storage.errors import StillroomError
+from ..storage.errors import ConfigError
 from .executors import InProcess
+from .exitstatus import status_of_call
 from .gc import collect
+from .job import find_job
 from .progress import make_progress
 from .registry import NAMES
 from .sequence import Plan, run_stages
 from .status import status_of
-from .stop import EXIT_STATUS, Stopped, StopRequest
+from .stop import StopRequest
 
 app = App(
     name="stillroom",
@@ -40,12 +42,14 @@ class Options:
         dry_run: print the tasks that are left, and write nothing.
         dask: run tasks on Dask: "local" for worker processes here, or the address of a scheduler.
         workers: worker processes, with --dask local.
+        job: do a share of the stage, as I/N, the first job being 0/N; a scheduler's array says so itself.
     """
 
     set: Annotated[tuple[str, ...], Parameter(name="--set", negative="", allow_leading_hyphen=False)] = ()
     dry_run: Annotated[bool, Parameter(negative="")] = False
     dask: str | None = None
     workers: int = 2
+    job: str | None = None
 
 
 _NONE = Options()
@@ -192,6 +196,35 @@ def study(
 
 
 @app.command
+def submit(
+    config: str,
+    *,
+    set: _Settings = (),  # noqa: A002
+    slurm: _Flag = False,
+    kubernetes: _Flag = False,
+    stage: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    dry_run: _Flag = False,
+) -> int:
+    """Have a cluster run the stages as arrays of jobs; what is asked for is said in the config's [submit].
+
+    Args:
+        config: of the run.
+        set: a setting of it to change, as table.key=value; may be given several times.
+        slurm: as batch scripts, chained by sbatch.
+        kubernetes: as Indexed Jobs, by kubectl, waiting for each.
+        stage: one to submit; may be given several times; all of them otherwise.
+        dry_run: print the files, and write and submit nothing.
+    """
+    from .submit import submit_run
+
+    if slurm == kubernetes:
+        raise ConfigError("say where: --slurm or --kubernetes")
+    for line in submit_run(config, set, "slurm" if slurm else "kubernetes", stage, dry_run=dry_run):
+        print(line)
+    return 0
+
+
+@app.command
 def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
     """What is done, and what is left."""
     found = status_of(load_config(config, set))
@@ -206,37 +239,20 @@ def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int: 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `stillroom` command."""
     os.environ["WDS_SECURE"] = "1"
-    sys.exit(_guarded(arguments))
-
-
-def _guarded(arguments: Sequence[str] | None) -> int:
-    try:
-        outcome: Any = app(arguments, exit_on_error=False, print_error=False)
-        return int(outcome or 0)
-    except CycloptsError as error:
-        print(f"stillroom: {error}", file=sys.stderr)
-        return 2
-    except StillroomError as error:
-        for line in str(error).splitlines():
-            print(f"stillroom: {line}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # `stillroom … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"stillroom: {error.strerror or error}{where}; what was finished is kept, run again", file=sys.stderr)
-        return 1
-    except Stopped as stopped:
-        print(f"stillroom: stopped by {stopped}; what was finished is kept, run again to go on", file=sys.stderr)
-        return EXIT_STATUS
-    except KeyboardInterrupt:
-        print("stillroom: interrupted; what was finished is kept, run again to go on", file=sys.stderr)
-        return 130
+    sys.exit(status_of_call(lambda: app(arguments, exit_on_error=False, print_error=False)))
 
 
 def _run_stages(
     path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False, mend: bool = False
 ) -> int:
-    plan = Plan(names, options.dask, options.workers, again=again, as_json=as_json, mend=mend, dry_run=options.dry_run)
+    plan = Plan(
+        names,
+        options.dask,
+        options.workers,
+        again=again,
+        as_json=as_json,
+        mend=mend,
+        dry_run=options.dry_run,
+        job=find_job(options.job, os.environ),
+    )
     return run_stages(load_config(path, options.set), plan)

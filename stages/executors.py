@@ -13,6 +13,7 @@ from ..pipeline.config import Config
 from ..storage.claims import Claim, Claims
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
+from .kept import forget
 from .progress import Progress
 from .stage import Advance, Stage, Task
 from .stop import StopRequest
@@ -39,16 +40,18 @@ class Summary:
 
     Attributes:
         stage: its name.
-        ran, skipped: tasks that were done now, and that were done before.
+        ran, skipped: tasks that were done now, and that were done before or by others meanwhile.
+        left: tasks that were left to other jobs, and that were not done when this began.
         units: work of those that were done now.
         seconds: wall-clock time.
         results: what each task that ran returned, by name.
-        concluded: what the stage made of them, where it joins them and any ran.
+        concluded: what the stage made of them, where it joins them and any were left.
     """
 
     stage: str
     ran: int
     skipped: int
+    left: int
     units: int
     seconds: float
     results: Mapping[str, Mapping[str, Any]]
@@ -70,9 +73,22 @@ class Executor(ABC):
             again: do tasks that are done, too.
         """
 
-    def agreed(self, left: Sequence[bool]) -> Sequence[bool]:
-        """Which of a stage's tasks are left to do, as all who do them together see it."""
+    def share(self, stage: Stage, config: Config, tasks: Sequence[Task], left: Sequence[bool]) -> Sequence[bool]:  # noqa: ARG002
+        """Which of a stage's tasks this executor sees to, of those that are left to do."""
         return left
+
+    def conclude(
+        self,
+        stage: Stage,
+        config: Config,
+        tasks: Sequence[Task],  # noqa: ARG002
+        results: Mapping[str, Mapping[str, Any]],
+    ) -> Mapping[str, Any] | None:
+        """What a stage makes of its tasks' results, where it joins them."""
+        if stage.conclude is None:
+            return None
+        forget(stage, config)  # what jobs found before; this is all of it, and newer
+        return stage.conclude(config, results, True)
 
     @abstractmethod
     def close(self) -> None:
@@ -168,8 +184,8 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
         stage.prepare(config)
     tasks = stage.tasks(config)
     check = stage.done(config)
-    open_ = executor.agreed([again or not check(task) for task in tasks])
-    left = [task for task, mine in zip(tasks, open_, strict=True) if mine]
+    open_ = [again or not check(task) for task in tasks]
+    left = [task for task, mine in zip(tasks, executor.share(stage, config, tasks, open_), strict=True) if mine]
     results: dict[str, Mapping[str, Any]] = {}
     units = others = 0
 
@@ -187,11 +203,12 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
                         progress.advance(task.units)
                     else:
                         results[task.name] = outcome
-    concluded = stage.conclude(config, results) if stage.conclude is not None and left else None
+    concluded = executor.conclude(stage, config, tasks, results) if any(open_) else None
     return Summary(
         stage.name,
-        len(left) - others,
-        len(tasks) - len(left) + others,
+        len(results),
+        len(tasks) - sum(open_) + others,
+        sum(open_) - len(results) - others,
         units,
         time.perf_counter() - started,
         results,

@@ -57,7 +57,7 @@ class Ranked(Executor):
                 outcome = take_part(stage, config, task, advanced, again)
             yield task, outcome
 
-    def agreed(self, left: Sequence[bool]) -> Sequence[bool]:
+    def share(self, stage: Stage, config: Config, tasks: Sequence[Task], left: Sequence[bool]) -> Sequence[bool]:  # noqa: ARG002
         """What the first rank sees: another process may finish a task between two looks."""
         return [bool(item) for item in self._ranks.sum(*(int(item and self._ranks.first) for item in left))]
 

@@ -3,13 +3,17 @@
 from typing import Any
 
 from .executors import Summary
+from .job import Job
 from .lost import in_words, of_blocks
 from .progress import duration
 from .stage import Stage
 
 
-def sentence(stage: Stage, summary: Summary) -> str:
-    """How much was done, and how fast."""
+def sentence(stage: Stage, summary: Summary, job: Job | None = None) -> str:
+    """How much was done, and how fast; by a job of several, also how much was not its own."""
+    if job is not None:
+        others = f"; {summary.left:,} tasks were other jobs'" if summary.left else ""
+        return f"{job}: {sentence(stage, summary)}{others}"
     if not summary.ran:
         return "up to date" if summary.skipped else "nothing to do"
     rate = f", {summary.units / summary.seconds:,.0f}/s" if summary.units > summary.ran else ""

@@ -1,4 +1,4 @@
-"""Stages in order, each on the executor that suits it: here, on Dask, or on the ranks that torchrun started."""
+"""Stages in order, each on the executor that suits it: here, on Dask, on torchrun's ranks; whole, or a job's share."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..pipeline.config import Config
 from ..storage.errors import ConfigError, MissingObjectError
+from .arrayjob import ArrayJob, in_share
 from .executors import Executor, InProcess, Summary, execute
+from .job import Job
 from .progress import NoProgress, Progress, make_progress
 from .registry import stage_named
 from .repair import repair
@@ -34,6 +36,7 @@ class Plan:
         as_json: print what was concluded, for machines.
         mend: drop the records of what was found to be bad.
         dry_run: print the tasks that are left, and write nothing.
+        job: which job of an array this is, if any.
     """
 
     names: Sequence[str]
@@ -43,6 +46,12 @@ class Plan:
     as_json: bool = False
     mend: bool = False
     dry_run: bool = False
+    job: Job | None = None
+
+    @property
+    def shared(self) -> Job | None:
+        """The job, where there are others."""
+        return self.job if self.job is not None and self.job.count > 1 else None
 
 
 def run_stages(config: Config, plan: Plan) -> int:
@@ -52,12 +61,13 @@ def run_stages(config: Config, plan: Plan) -> int:
         0; 1 where something was found to be bad, and the stages after it were not run.
 
     Raises:
-        ConfigError: both Dask and torchrun are to share out the work.
+        ConfigError: both Dask and torchrun are to share out the work, or jobs what takes one.
     """
+    _refuse_what_takes_one(plan)
     stages = [stage_named(name) for name in plan.names]
     if plan.dry_run:
         for stage in stages:
-            _print_tasks(stage, config, again=plan.again)
+            _print_tasks(stage, config, plan)
         return 0
     with _met(plan) as ranks, StopRequest().listening() as stop:
         quiet = ranks is not None and not ranks.first
@@ -88,7 +98,27 @@ def _met(plan: Plan) -> "Iterator[Ranks | None]":
         yield ranks
 
 
+def _refuse_what_takes_one(plan: Plan) -> None:
+    if plan.shared is None:
+        return
+    if len(plan.names) > 1:
+        raise ConfigError(
+            f"{plan.shared} ({plan.shared.said_by}) cannot run all stages, since each needs the one before whole; "
+            "start an array for each stage, one after the other, or say --job 0/1 to do all of it in this one"
+        )
+    if plan.mend:
+        raise ConfigError(
+            f"{plan.shared} ({plan.shared.said_by}) sees a share of what is bad; run `stillroom verify --repair` once, "
+            "outside the array or with --job 0/1"
+        )
+
+
 def _executor(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest) -> Executor:
+    whole = _executor_of_all(plan, stage, ranks, stop)
+    return ArrayJob(plan.shared, whole) if plan.shared is not None else whole
+
+
+def _executor_of_all(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest) -> Executor:
     if ranks is not None and stage.ranks == "together":
         from .ranked import Ranked
 
@@ -103,10 +133,15 @@ def _executor(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest
 def _run(stage: Stage, config: Config, plan: Plan, executor: Executor, progress: Progress, *, quiet: bool) -> int:
     for note in stage.notes(config) if stage.notes is not None and not quiet else ():
         print(f"stillroom: {stage.name}: {note}", file=sys.stderr, flush=True)
-    summary = execute(stage, config, executor, progress, again=plan.again)
+    summary = execute(stage, config, executor, progress, again=_again(stage, plan))
     if quiet:
         return 0
     return _tell(stage, config, plan, summary)
+
+
+def _again(stage: Stage, plan: Plan) -> bool:
+    """Whether to do what is done. Jobs do not where they join results: one that is started again would undo the end."""
+    return plan.again and (plan.shared is None or stage.conclude is None)
 
 
 def _tell(stage: Stage, config: Config, plan: Plan, summary: Summary) -> int:
@@ -115,7 +150,7 @@ def _tell(stage: Stage, config: Config, plan: Plan, summary: Summary) -> int:
     if plan.as_json:
         print(json.dumps(concluded, indent=1))
     else:
-        print(f"{stage.name:8} {sentence(stage, summary)}", flush=True)
+        print(f"{stage.name:8} {sentence(stage, summary, plan.shared)}", flush=True)
         for line in details(summary):
             print(f"         {line}", flush=True)
     if concluded is None or concluded["ok"]:
@@ -128,10 +163,14 @@ def _tell(stage: Stage, config: Config, plan: Plan, summary: Summary) -> int:
     return 1
 
 
-def _print_tasks(stage: Stage, config: Config, *, again: bool) -> None:
+def _print_tasks(stage: Stage, config: Config, plan: Plan) -> None:
     try:
-        check = stage.done(config)
-        left = [task for task in stage.tasks(config) if again or not check(task)]
+        check, again = stage.done(config), _again(stage, plan)
+        left = [
+            task
+            for place, task in enumerate(stage.tasks(config))
+            if (again or not check(task)) and (plan.shared is None or in_share(plan.shared, stage, place, task))
+        ]
     except MissingObjectError as error:
         print(f"{stage.name}: tasks are known after the stages before it ({error})")
         return

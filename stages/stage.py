@@ -52,13 +52,17 @@ class Stage:
         done: opens what is there, once, and returns whether a task's results are among it; refuses results that were
             made from other inputs.
         run: do one task; returns figures for people.
-        conclude: joins what the tasks returned, by name, where that is more than figures.
+        conclude: joins what the tasks returned, by name, where that is more than figures; says whether all is well
+            under "ok". Its last argument: whether these are all tasks, or one job's share of them.
+        state: digest of what the tasks look at, for stages that conclude: results of another state are not joined.
         homes: where a task's records go, for stages whose tasks several writers must not do at once; a task that writes
             several is done by whoever has claimed all of them.
         resumable: whether a task that stops between two calls of `advance` has kept what it did.
         notes: what people should read before it begins, a line each.
         ranks: what several ranks, as torchrun starts them, do with it. "alone": the first one does it; "apart": each
             takes tasks that no other has taken; "together": all of them do each task.
+        shared: the wave that array jobs share out. Waves before it are done by whichever job comes first, those after
+            it by whichever finds all before them done.
         prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
 
@@ -67,9 +71,11 @@ class Stage:
     tasks: Callable[[Config], Sequence[Task]]
     done: Callable[[Config], Callable[[Task], bool]]
     run: Callable[[Config, Task, Advance], Mapping[str, Any]]
-    conclude: Callable[[Config, Mapping[str, Mapping[str, Any]]], Mapping[str, Any]] | None = None
+    conclude: Callable[[Config, Mapping[str, Mapping[str, Any]], bool], Mapping[str, Any]] | None = None
+    state: Callable[[Config], str] | None = None
     homes: Callable[[Config, Task], Sequence[Home]] | None = None
     resumable: bool = False
     notes: Callable[[Config], Sequence[str]] | None = None
     ranks: Literal["alone", "apart", "together"] = "alone"
+    shared: int = 0
     prepare: Callable[[Config], None] | None = None

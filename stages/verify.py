@@ -116,11 +116,12 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     return asdict(finding)
 
 
-def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Join what the tasks found; leave a record where all is well.
+def conclude(config: Config, results: Mapping[str, Mapping[str, Any]], whole: bool = True) -> dict[str, Any]:
+    """Join what the tasks found; leave a record where all is well, and where that is all there is.
 
     Returns:
-        "ok", "checks" with counts, "failures", "skipped", and "redo": place and task of what `repair` can mend.
+        "ok", "whole" (false for a job that sees its share alone), "checks" with counts, "failures", "skipped", and
+        "redo": place and task of what `repair` can mend.
     """
     findings = list(results.values())
     failures = [failure for finding in findings for failure in finding["failures"]]
@@ -140,6 +141,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
         checks["teacher"] |= {"kl_mean": float(np.mean(kl)), "kl_max": float(np.max(kl))}
     outcome = {
         "ok": not failures,
+        "whole": whole,
         "checks": checks,
         "failures": failures,
         "skipped": sorted({reason for finding in findings for reason in finding["skipped"]}),
@@ -148,7 +150,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[s
     ledger = Ledger(config.cache_place)
     if failures:
         ledger.drop(TASK)
-    else:
+    elif whole:
         ledger.put(Record(TASK, _state(config), {}, {"checks": checks}))
     return outcome
 
@@ -234,4 +236,4 @@ def _check_views(config: Config, teacher: str, shard: int) -> Finding:
     return finding.joined(Finding(found, checked.problems, checked.skipped, kl=checked.kl))
 
 
-STAGE = Stage("verify", "checks", tasks, done, run, conclude)
+STAGE = Stage("verify", "checks", tasks, done, run, conclude, _state)

@@ -15,7 +15,16 @@ def test_the_page_of_settings_is_up_to_date():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/design.md", "CONTRIBUTING.md", "docs/codecs.md", "docs/data.md", "docs/students.md"]
+    "name",
+    [
+        "README.md",
+        "docs/design.md",
+        "CONTRIBUTING.md",
+        "docs/codecs.md",
+        "docs/data.md",
+        "docs/students.md",
+        "docs/cluster.md",
+    ],
 )
 def test_links_between_the_docs_lead_somewhere(name):
     path = ROOT / name
