@@ -67,7 +67,10 @@ class LocalPlace(Place):
     def list(self, prefix: str = "") -> Iterator[str]:
         root = str(self.root)
         walked = os.walk(self.root / prefix, onerror=_raise_unless_missing)
-        names = [os.path.relpath(f"{path}/{file}", root) for path, _, files in walked for file in files]
+        names: builtins.list[str] = []
+        for path, _, files in walked:
+            folder = os.path.relpath(path, root)
+            names += files if folder == "." else [f"{folder}/{file}" for file in files]
         yield from sorted(names)
 
     def folders(self, prefix: str = "") -> "builtins.list[str]":
