@@ -20,7 +20,7 @@ from .gc import collect
 from .progress import make_progress
 from .registry import NAMES
 from .sequence import Plan, run_stages
-from .status import status_of
+from .status import in_lines, status_of
 from .stop import EXIT_STATUS, Stopped, StopRequest
 
 app = App(
@@ -193,13 +193,10 @@ def study(
 
 @app.command
 def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
-    """What is done, and what is left."""
+    """What is done, running, failed and missing; how fast it goes, how long it takes, and how many bytes."""
     found = status_of(load_config(config, set))
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        for line in found["stages"]:
-            print(f"{line['stage']:8} {line['text']}")
+    for line in [json.dumps(found, indent=1)] if as_json else in_lines(found):
+        print(line)
     return 0
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..pipeline.config import Config
+from ..storage import errornotes
 from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
@@ -45,6 +46,7 @@ def collect(config: Config, *, dry_run: bool = False) -> Iterator[Leftover]:
     claims = Claims()
     for holding in holdings(config):
         yield from _claims(holding, dry_run=dry_run)
+        yield from _notes(holding, dry_run=dry_run)
         yield from _temporaries(holding, dry_run=dry_run)
         yield from _unlisted(holding, claims, dry_run=dry_run)
 
@@ -66,6 +68,18 @@ def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
         if not dry_run:
             holding.place.delete(name)
         yield Leftover(holding.name, name, size)
+
+
+def _notes(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+    """Notes of errors on tasks that were done since, by writers who were killed before they could take them away."""
+    ledger = Ledger(holding.place)
+    for task in list(errornotes.notes_in(holding.place)):
+        if ledger.has(task):
+            name = errornotes.name_of(task)
+            size = holding.place.size(name) or 0
+            if not dry_run:
+                holding.place.delete(name)
+            yield Leftover(holding.name, name, size)
 
 
 def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:

@@ -11,14 +11,12 @@ from ..storage.errors import StoreError
 from ..storage.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
 from ..storage.ledger import FOLDER
 from ..storage.place import Place, temporary_of
-from .checkpoint import CHECKPOINT
-from .metrics import METRICS
-
-REPORT = "report.html"
-REPORT_TASK = "report"
-STUDENT_TASK = "student"
-WEIGHTS = "weights.safetensors"
-RESULT = "result.json"
+from .names import CHECKPOINT, METRICS
+from .names import REPORT as REPORT
+from .names import REPORT_TASK as REPORT_TASK
+from .names import RESULT as RESULT
+from .names import STUDENT_TASK as STUDENT_TASK
+from .names import WEIGHTS as WEIGHTS
 
 
 @dataclass(frozen=True)

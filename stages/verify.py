@@ -27,6 +27,7 @@ from .datacheck import check_data_shard, check_description
 from .evaluationcheck import CHECK as EVALUATION
 from .evaluationcheck import recheck_evaluation
 from .findings import Failure, Finding
+from .names import VERIFIED_TASK
 from .objectcheck import CHECK, check_objects, parts_of
 from .places import holdings, place_of
 from .places import parts as parts_named
@@ -37,7 +38,7 @@ from .stage import Advance, Stage, Task
 from .taskcheck import CHECK as TASKS
 from .taskcheck import check_tasks
 
-TASK = "verified"
+TASK = VERIFIED_TASK
 _VIEWS, _CODEC = "views", "codec"
 _ROUNDING = 1e-3, 2e-5
 """By which share, and by how many nats, a mean in a record may pass its bound: both were added up in float32."""
