@@ -130,6 +130,20 @@ def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Js
 
 
 @app.command
+def seal(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
+    """Put the records of a finished cache's tasks into a few objects, which open at once."""
+    from .seal import seal_cache
+
+    found = seal_cache(load_config(config, set))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        size = f"{found['parts']} objects, {found['bytes']:,} bytes"
+        print(f"sealed {found['records']:,} records of {found['cache']} in {size}")
+    return 0
+
+
+@app.command
 def estimate(
     config: str,
     *,

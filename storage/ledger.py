@@ -13,7 +13,7 @@ from .record import FOLDER as FOLDER
 from .record import Record as Record
 from .record import Written as Written
 from .record import dropped
-from .sealed import Sealed
+from .sealed import DamagedSealError, Sealed
 from .snapshot import Snapshot, name_of, parsed
 
 
@@ -62,8 +62,12 @@ class Ledger:
 
     def drop(self, task: str) -> None:
         """Forget that a task was done."""
-        sealed = self.sealed()
-        if sealed is not None and sealed.raw(task) is not None:
+        try:
+            sealed = self.sealed()
+            counts = sealed is not None and sealed.raw(task) is not None
+        except DamagedSealError:
+            counts = False  # no record in a damaged part counts until it is saved
+        if counts:
             self.place.write(self.name(task), dropped(task))
         else:
             self.place.delete(self.name(task))
@@ -79,7 +83,9 @@ class Ledger:
 
     def snapshot(self, prefix: str = "") -> Snapshot:
         """What is in it now, for many looks."""
-        return Snapshot(self.place, prefix)
+        found = Snapshot(self.place, prefix, self._sealed)
+        self._sealed = found.sealed
+        return found
 
     def tasks(self, prefix: str = "") -> Iterator[str]:
         """Names of the finished tasks whose name starts with the folder `prefix`, sorted."""

@@ -20,6 +20,8 @@ SEALED = f"{FOLDER}/{SEALED_TASK}.json"
 PARTS = f"{FOLDER}/{SEALED_TASK}"
 PART_RECORDS = 4096
 """Of one part: some 3 MB."""
+DROPPED = "dropped"
+"""Among the facts: tasks whose records were noted as dropped when it was sealed; the notes may still be there."""
 _TASK = b'"task":'
 
 
@@ -65,7 +67,8 @@ class Sealed:
             self.record: Record = record
             self.parts = tuple(Part(*part) for part in record.facts["parts"])
         except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise DamagedSealError(f"{place}/{SEALED} is damaged ({error}); {_REMEDY}") from error
+            raise DamagedSealError(f"{place}/{SEALED} is damaged ({error}); {REMEDY}") from error
+        self.dropped: frozenset[str] = frozenset(record.facts.get(DROPPED, ()))
         self._firsts = [part.first for part in self.parts]
         self._read: dict[str, dict[str, bytes]] = {}
 
@@ -107,17 +110,17 @@ class Sealed:
             try:
                 data = self.place.read(name)
             except MissingObjectError as error:
-                raise DamagedSealError(f"{self.place}/{name} is missing; {_REMEDY}") from error
+                raise DamagedSealError(f"{self.place}/{name} is missing; {REMEDY}") from error
             if Written.of(data) != self.record.objects.get(name):
-                raise DamagedSealError(f"{self.place}/{name} is not what was sealed; {_REMEDY}")
+                raise DamagedSealError(f"{self.place}/{name} is not what was sealed; {REMEDY}")
             found = dict(lines_of(data))
             if len(found) != part.count:
-                raise DamagedSealError(f"{self.place}/{name} has {len(found)} records, not {part.count}; {_REMEDY}")
+                raise DamagedSealError(f"{self.place}/{name} has {len(found)} records, not {part.count}; {REMEDY}")
             self._read[part.name] = found
         return self._read[part.name]
 
 
-_REMEDY = "`stillroom verify --repair` saves every record in it that is whole"
+REMEDY = "`stillroom verify --repair` saves every record in it that is whole"
 
 
 def lines_of(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from .errors import DamagedObjectError, MissingObjectError
 from .place import TEMPORARY, Place
 from .record import FOLDER, Record, parse_record
-from .sealed import Sealed
+from .sealed import REMEDY, SEALED_TASK, DamagedSealError, Sealed
 
 _ENDING = ".json"
 
@@ -20,19 +20,20 @@ class Snapshot:
     Args:
         place: whose.
         prefix: folder of tasks to look at; all by default.
+        before: the sealed part as it was found earlier, if it was; what holds of it is not read again.
 
     Raises:
         DamagedSealError: its sealed part is damaged; some methods, too, when they come upon it.
     """
 
-    def __init__(self, place: Place, prefix: str = "") -> None:
+    def __init__(self, place: Place, prefix: str = "", before: Sealed | None = None) -> None:
         self.place = place
         self.prefix = prefix.rstrip("/")
         # Listed before the sealed part is read: what is sealed in between is in both, and never in neither.
         folder = f"{FOLDER}/{self.prefix}".rstrip("/")
         self.names = tuple(self.place.list(folder))
         self.singles = frozenset(filter(None, map(task_of, self.names)))
-        self.sealed = Sealed.of(place)
+        self.sealed = Sealed.of(place, before)
 
     def tasks(self, prefix: str = "") -> Iterator[str]:
         """Names of the finished tasks in a folder, sorted; a damaged record's task is among them."""
@@ -41,8 +42,9 @@ class Snapshot:
         found = {task for task in self.singles if task.startswith(folder)}
         if self.sealed is not None:
             sealed = set(self.sealed.tasks(prefix))
-            # Only beside a sealed record may a single one say that it was dropped.
-            found = {task for task in found if task not in sealed or not self._dropped(task)} | (sealed - found)
+            # Only where there is or was a sealed record may a single one say that it was dropped.
+            doubtful = found & (sealed | self.sealed.dropped)
+            found = (found - {task for task in doubtful if self._dropped(task)}) | (sealed - found)
         yield from sorted(found)
 
     def get(self, task: str) -> Record | None:
@@ -102,6 +104,8 @@ def parsed(place: Place, task: str, data: bytes) -> Record | None:
     try:
         return parse_record(task, data)
     except ValueError as error:
+        if task == SEALED_TASK:
+            raise DamagedSealError(f"{place}/{name_of(task)} is damaged ({error}); {REMEDY}") from error
         raise DamagedObjectError(
             f"the ledger record {place}/{name_of(task)} is damaged ({error}); "
             "delete it and run the stage again to redo that task"
