@@ -14,11 +14,11 @@ from typing import Any
 from .cache import FEATURES, FORMAT_WITH_FEATURES, Cache
 from .errors import DamagedObjectError, MissingObjectError
 from .layout import SEEDS_TASK, TEACHERS
-from .ledger import Ledger
+from .ledger import FOLDER, Ledger
 from .place import Place
 from .record import Record, Written, parse_record
 from .sealed import DROPPED, PART_RECORDS, PARTS, SEALED_TASK, DamagedSealError, Part, Sealed, in_parts, lines_of
-from .snapshot import Snapshot, name_of, parsed
+from .snapshot import Snapshot, name_of, parsed, task_of
 
 METADATA = "zarr.json"
 REPLACED = "replaced"
@@ -111,10 +111,19 @@ def unseal(place: Place) -> int:
                 if task.startswith(f"{TEACHERS}/") and parse_record(task, line) is not None:
                     # Where there is a single record, or a note that it was dropped, that is newer.
                     back += place.create(name_of(task), line)
-    Ledger(place).put(Record(SEALED_TASK, "", {}, {"records": 0, "parts": []}))
+    facts = {"records": 0, "parts": [], DROPPED: list(_noted_as_dropped(place))}
+    Ledger(place).put(Record(SEALED_TASK, "", {}, facts))
     for name in names:
         place.delete(name)
     return back
+
+
+def _noted_as_dropped(place: Place) -> Iterator[str]:
+    for name in place.list(f"{FOLDER}/{TEACHERS}"):
+        task = task_of(name)
+        with suppress(MissingObjectError, ValueError):
+            if task is not None and parse_record(task, place.read(name)) is None:
+                yield task
 
 
 def _whole_records(place: Place) -> Iterator[tuple[str, bytes]]:
