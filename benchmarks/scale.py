@@ -4,7 +4,7 @@
     python benchmarks/scale.py --plans imagenet --folder /some/local/disk
 
 No image is read: ledgers and metadata are written as ingest and the teacher write them (tests/trials/simulated.py).
-Each figure is of a process of its own: seconds by the clock, seconds of CPU, and the most memory it took, imports and all.
+Each figure is of a process of its own: seconds by the clock and of CPU, and the most memory it took, imports and all.
 Prints a table, and writes it with the machine and the versions to benchmarks/results/scale.json.
 """
 
@@ -66,7 +66,7 @@ said |= {key: value for key, value in seal_cache(config).items() if key != "cach
 """,
 }
 _PROCESS = """
-import json, resource, sys, time
+import json, sys, time
 from stillroom.pipeline.config import load_config
 config, said, started = load_config(sys.argv[1], ()), {}, [0.0, 0.0]
 def ready():
@@ -75,7 +75,8 @@ def since():
     return round(time.perf_counter() - started[0], 3)
 exec(sys.argv[2])
 cpu = round(time.process_time() - started[1], 2)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+# Not getrusage: that counts what the process that started this one had.
+peak = next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"seconds": since(), "cpu": cpu, "peak_mb": peak, **said}))
 """
 
