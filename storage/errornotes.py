@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from .errors import MissingObjectError, StillroomError
+from .errors import ConfigError, FingerprintError, MissingObjectError, StillroomError
 from .place import Place
 from .process import Process
 from .record import FOLDER
@@ -52,7 +52,12 @@ def name_of(task: str) -> str:
 
 
 def leave(place: Place, task: str, error: Exception, environment: Mapping[str, str] = os.environ) -> None:
-    """Note that a task has failed. A note that cannot be written is no error: the task's own comes first."""
+    """Note that a task has failed. A note that cannot be written is no error: the task's own comes first.
+
+    Where the run's settings are refused, nothing is noted: that is said at once, and is no failure of a task.
+    """
+    if isinstance(error, ConfigError | FingerprintError):
+        return
     lines = "".join(traceback.format_exception(error)).splitlines()[-_LINES:]
     who, log = str(Process.here()), environment.get(LOG, "")
     note = Note(task, type(error).__name__, str(error), who, time.time(), "\n".join(lines), log)
