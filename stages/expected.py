@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..pipeline.config import Config
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import WHOLE_TASK, Dataset, ingest_task
+from ..storage.errors import MissingObjectError
 from ..storage.layout import (
     SEEDS_TASK,
     block_task,
@@ -21,6 +22,7 @@ from ..storage.layout import (
 )
 from ..storage.place import Place
 from .names import REPORT_TASK, STUDENT_TASK, VERIFIED_TASK
+from .registry import stage_named
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,18 @@ def expected(config: Config, stage: str) -> Iterator[Expected]:
 
 
 def _ingest(config: Config) -> Iterator[Expected]:
-    for place in (config.data_place, config.eval_place)[: 2 if config.data.evaluates else 1]:
-        said = Dataset(place).description
+    places = {"train": config.data_place, "eval": config.eval_place} if config.data.evaluates else {}
+    for part, place in (places or {"train": config.data_place}).items():
+        try:
+            said = Dataset(place).description
+        except MissingObjectError:
+            # Only the source knows, which the stage reads, whatever it takes to import that.
+            tasks = stage_named("ingest").tasks(config)
+            named = {
+                task.name.removeprefix(f"{part}/"): task.units for task in tasks if task.name.startswith(f"{part}/")
+            }
+            yield Expected("ingest", "images", place, "", named)
+            continue
         units = {ingest_task(number): size for number, size in zip(said.numbers, said.sizes, strict=True)}
         yield Expected("ingest", "images", place, "", {**units, WHOLE_TASK: 0})
 

@@ -62,7 +62,7 @@ def _stage(config: Config, name: str, look: Any) -> dict[str, Any]:
     try:
         parts = list(expected(config, name))
     except MissingObjectError:
-        return _unknown(config, name, look)
+        return {"stage": name, "tasks": None, "done": None, "text": "waits for the stage before it"}
     found: dict[str, Any] = {"stage": name, "tasks": 0, "done": 0, "running": [], "failed": [], "missing": 0}
     found |= {"units": 0, "units_done": 0, "unit": parts[0].unit if parts else "tasks", "bytes": 0, "damaged": 0}
     slow: list[tuple[float, str]] = []
@@ -99,16 +99,6 @@ def _add(found: dict[str, Any], part: Expected, look: "Look", slow: list[tuple[f
             seconds = record.facts.get("seconds")
             if isinstance(seconds, int | float):
                 slow.append((seconds, task))
-
-
-def _unknown(config: Config, name: str, look: Any) -> dict[str, Any]:
-    """A stage whose tasks are not known yet: ingest in progress, or what waits for it."""
-    if name != "ingest":
-        return {"stage": name, "tasks": None, "done": None, "text": "waits for the stage before it"}
-    here = look(config.data_place)
-    failed = [asdict(errornotes.read(here.place, task)) for task in here.failed]
-    text = f"{len(here.done)} data shards, not finished" + (f"; {len(failed)} tasks failed" if failed else "")
-    return {"stage": name, "tasks": None, "done": len(here.done), "failed": failed, "text": text}
 
 
 def _text(found: Mapping[str, Any]) -> str:

@@ -132,6 +132,9 @@ def test_the_pace_tells_the_time_that_is_left(run):
 
 
 def test_a_run_that_has_not_begun_says_so(tmp_path):
+    for name in "ab":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").write_bytes(b"looked at by nobody yet")
     found = status_of(simulated.config_of(tmp_path, SMALL))["stages"]
-    assert [stage["tasks"] for stage in found[:3]] == [None, None, None]
+    assert [(stage["tasks"], stage["done"]) for stage in found[:3]] == [(2, 0), (None, None), (None, None)]
     assert json.dumps(found)
