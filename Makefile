@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAGES := ingest seeds teacher verify student train-many report run status gc
+STAGES := ingest seeds teacher verify student train-many report run status seal gc
 
 .PHONY: help setup demo study test test-gpu lint bench clean submit $(STAGES)
 

@@ -93,14 +93,14 @@ class Order:
     def places(self, epoch: int) -> Places:
         """All samples of an epoch's batches, in order: batch k is [k · batch_size, (k + 1) · batch_size)."""
         dealt = permutation(len(self.sizes), self.seed, SHARDS, epoch)
-        pieces = [self._lane(dealt[lane :: self.lanes], lane, epoch) for lane in range(self.lanes)]
-        # Unit j of a lane of n comes at (2j + 1) / 2n of the epoch; ties go to the lower lane.
-        when = np.concatenate([(np.arange(len(shard)) + 0.5) / len(shard) for shard, _ in pieces])
-        lane = np.repeat(np.arange(self.lanes, dtype=np.int32), [len(shard) for shard, _ in pieces])
-        merged = np.lexsort((lane, when))
-        shard = np.concatenate([shard for shard, _ in pieces])[merged]
-        unit = np.concatenate([unit for _, unit in pieces])[merged]
-        return self._samples(shard, unit, lane[merged]).slice(0, self.steps * self.batch_size)
+        lanes = [dealt[lane :: self.lanes] for lane in range(self.lanes)]
+        lane = _merged([sum(self._units(self.sizes[shard]) for shard in shards) for shards in lanes])
+        # What comes when, of each lane in turn: all at once would hold every array of millions several times.
+        shard, unit = np.empty(len(lane), np.int32), np.empty(len(lane), np.int32)
+        for number, shards in enumerate(lanes):
+            mine = np.flatnonzero(lane == number)
+            shard[mine], unit[mine] = self._lane(shards, number, epoch)
+        return self._samples(shard, unit, lane).slice(0, self.steps * self.batch_size)
 
     def refuse_empty_shares(self, epochs: Iterable[int], world: int) -> None:
         """Refuse a number of ranks of which one would have no sample of some batch; every rank finds the same.
@@ -157,8 +157,17 @@ class Order:
     ) -> Places:
         if not self.paired:
             return Places(shard, unit, lane)
-        sizes = np.asarray(self.sizes, np.int32)[shard]
-        counts = np.minimum(2, sizes - 2 * unit)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        position = np.repeat(2 * unit, counts) + (np.arange(counts.sum()) - first)
-        return Places(np.repeat(shard, counts), position.astype(np.int32), np.repeat(lane, counts))
+        counts = np.minimum(2, np.asarray(self.sizes, np.int32)[shard] - 2 * unit).astype(np.int8)
+        position = np.repeat(2 * unit, counts)
+        position[np.cumsum(counts)[counts == 2] - 1] += 1  # the second of a pair
+        return Places(np.repeat(shard, counts), position, np.repeat(lane, counts))
+
+
+def _merged(lengths: Sequence[int]) -> npt.NDArray[np.int32]:
+    """Lanes of those lengths in proportion: for each unit of the epoch, whose it is.
+
+    Unit j of a lane of n comes at (2j + 1) / 2n of the epoch; ties go to the lower lane.
+    """
+    when = np.concatenate([(np.arange(length) + 0.5) / length for length in lengths])
+    order = np.argsort(when, kind="stable")
+    return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[order]

@@ -2,6 +2,8 @@
 arrays read as a student reads them. That finds what was changed together with its record.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import xxhash
 
@@ -23,7 +25,10 @@ def check_seeds(config: Config) -> Finding:
     data, cache = Dataset(config.data_place), Cache(config.cache_place)
     redo = "cache", SEEDS_TASK
     finding = Finding({SEEDS: 0, ATTRIBUTES: 1})
-    stored, derived = cache.info.attributes(), cache_info(config, data).attributes()
+    stored, derived = (
+        cache.info.attributes(),
+        replace(cache_info(config, data), features=cache.info.features).attributes(),
+    )
     for field in sorted(derived.keys() - {"views"}):  # the fingerprint is compared field by field elsewhere
         if stored.get(field) != derived[field]:
             message = f"{field} is {stored.get(field)!r}; of this run and its data it must be {derived[field]!r}"

@@ -13,8 +13,8 @@ import torch
 from ..storage.errors import DamagedObjectError, MissingObjectError
 from ..storage.fingerprint import digest
 from ..storage.place import Place
+from .names import CHECKPOINT as CHECKPOINT
 
-CHECKPOINT = "checkpoint.pt"
 _DIGITS = 32
 
 

@@ -22,7 +22,7 @@ from .job import find_job
 from .progress import make_progress
 from .registry import NAMES
 from .sequence import Plan, run_stages
-from .status import status_of
+from .status import in_lines, status_of
 from .stop import StopRequest
 
 app = App(
@@ -134,6 +134,20 @@ def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Js
 
 
 @app.command
+def seal(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
+    """Put the records of a finished cache's tasks into a few objects, which open at once."""
+    from .seal import seal_cache
+
+    found = seal_cache(load_config(config, set))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        size = f"{found['parts']} objects, {found['bytes']:,} bytes"
+        print(f"sealed {found['records']:,} records of {found['cache']} in {size}")
+    return 0
+
+
+@app.command
 def estimate(
     config: str,
     *,
@@ -226,13 +240,10 @@ def submit(
 
 @app.command
 def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
-    """What is done, and what is left."""
+    """What is done, running, failed and missing; how fast it goes, how long it takes, and how many bytes."""
     found = status_of(load_config(config, set))
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        for line in found["stages"]:
-            print(f"{line['stage']:8} {line['text']}")
+    for line in [json.dumps(found, indent=1)] if as_json else in_lines(found):
+        print(line)
     return 0
 
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from ..pipeline.config import Config
+from ..storage import errornotes
 from ..storage.claims import Claim, Claims
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
@@ -154,12 +155,17 @@ def attempt(
                 return None
             try:
                 outcome = stage.run(config, task, advance)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    for home in homes:
+                        errornotes.leave(home.place, home.record, error)
                 # Where a claim was taken over meanwhile, what was written before the error went over another's work.
                 with suppress(OSError, StillroomError):
                     _settle(held)
                 raise
             if _settle(held):
+                for home in homes:
+                    errornotes.take_away(home.place, home.record)
                 return outcome
 
 

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..pipeline.config import Config
+from ..storage import errornotes
 from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
 from ..storage.place import temporary_of
+from ..storage.sealed import SEALED_TASK, DamagedSealError
+from ..storage.sealing import left_over
 from .places import Holding, holdings
 
 _ABANDONED_SECONDS = 24 * 3600.0
@@ -45,7 +48,9 @@ def collect(config: Config, *, dry_run: bool = False) -> Iterator[Leftover]:
     claims = Claims()
     for holding in holdings(config):
         yield from _claims(holding, dry_run=dry_run)
+        yield from _notes(holding, dry_run=dry_run)
         yield from _temporaries(holding, dry_run=dry_run)
+        yield from _sealed(holding, claims, dry_run=dry_run)
         yield from _unlisted(holding, claims, dry_run=dry_run)
 
 
@@ -66,6 +71,18 @@ def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
         if not dry_run:
             holding.place.delete(name)
         yield Leftover(holding.name, name, size)
+
+
+def _notes(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+    """Notes of errors on tasks that were done since, by writers who were killed before they could take them away."""
+    ledger = Ledger(holding.place)
+    for task in list(errornotes.notes_in(holding.place)):
+        if ledger.has(task):
+            name = errornotes.name_of(task)
+            size = holding.place.size(name) or 0
+            if not dry_run:
+                holding.place.delete(name)
+            yield Leftover(holding.name, name, size)
 
 
 def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
@@ -93,6 +110,25 @@ def _age(holding: Holding, name: str) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def _sealed(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
+    """What was sealed, by a process that was killed before it could remove what it had sealed."""
+    try:
+        sealed = Ledger(holding.place).sealed()
+        names = list(left_over(holding.place, sealed)) if sealed is not None else []
+        if not names:
+            return
+        with claims.taken(holding.place, SEALED_TASK) as taken:
+            if isinstance(taken, Claim) and len(claims_in(holding.place)) == 1:
+                sealed = Ledger(holding.place).sealed()
+                for name in left_over(holding.place, sealed) if sealed is not None else ():
+                    size = holding.place.size(name) or 0
+                    if not dry_run:
+                        holding.place.delete(name)
+                    yield Leftover(holding.name, name, size)
+    except DamagedSealError:
+        return  # `verify` says so
 
 
 def _unlisted(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:

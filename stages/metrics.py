@@ -10,8 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..storage.errors import DamagedObjectError, MissingObjectError
 from ..storage.place import Place
+from .names import METRICS as METRICS
 
-METRICS = "metrics.jsonl"
 _FLUSH_SECONDS = 15.0
 
 

@@ -11,14 +11,13 @@ from ..storage.errors import StoreError
 from ..storage.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
 from ..storage.ledger import FOLDER
 from ..storage.place import Place, temporary_of
-from .checkpoint import CHECKPOINT
-from .metrics import METRICS
-
-REPORT = "report.html"
-REPORT_TASK = "report"
-STUDENT_TASK = "student"
-WEIGHTS = "weights.safetensors"
-RESULT = "result.json"
+from ..storage.sealed import PARTS, SEALED_TASK
+from .names import CHECKPOINT, METRICS
+from .names import REPORT as REPORT
+from .names import REPORT_TASK as REPORT_TASK
+from .names import RESULT as RESULT
+from .names import STUDENT_TASK as STUDENT_TASK
+from .names import WEIGHTS as WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,14 @@ def _layout(place: Place) -> Layout | None:
 def _of_cache(layout: Layout | None) -> Callable[[str], str | None]:
     """Without its seeds, a cache's shape is not known, and nothing else in it is taken for ours."""
     if layout is None:
-        return lambda name: SEEDS_TASK if name.partition("/")[0] in ("zarr.json", SEEDS) else None
+        return _without_seeds
     return partial(claim_of, layout)
+
+
+def _without_seeds(name: str) -> str | None:
+    if name.startswith(f"{PARTS}/") and name.endswith(".jsonl"):
+        return SEALED_TASK
+    return SEEDS_TASK if name.partition("/")[0] in ("zarr.json", SEEDS) else None
 
 
 def _in_cache(layout: Layout | None) -> Callable[[str], frozenset[str]]:

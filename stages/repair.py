@@ -7,6 +7,8 @@ from ..storage.claims import Claim, Claims
 from ..storage.layout import claim_of_task
 from ..storage.ledger import Ledger
 from ..storage.place import Place
+from ..storage.sealed import SEALED_TASK
+from ..storage.sealing import unseal
 from .places import holdings
 
 
@@ -26,6 +28,12 @@ def repair(config: Config, tasks: Sequence[tuple[str, str]]) -> list[str]:
     for name, task in tasks:
         with claims.taken(places[name], claim_of_task(task)) as claim:
             if isinstance(claim, Claim):
+                if task == SEALED_TASK:
+                    back = unseal(places[name])
+                    lines.append(
+                        f"{name}: the sealed ledger was damaged; {back:,} records in it were whole and are kept"
+                    )
+                    continue
                 Ledger(places[name]).drop(task)
                 lines.append(f"{name}: {task} will be done again")
             else:

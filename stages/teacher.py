@@ -25,6 +25,7 @@ from ..storage.dataset import Dataset
 from ..storage.errors import ModelError
 from ..storage.fingerprint import Fingerprint, fingerprint_digest
 from ..storage.layout import (
+    TEACHERS,
     Layout,
     block_task,
     canary_place,
@@ -80,8 +81,10 @@ def done(config: Config) -> Callable[[Task], bool]:
         if section.name in stored:
             _refuse_other_teacher(config, section, stored[section.name].info)
     expected: dict[str, str] = {}
+    # One listing, and one pass over what is there: a cache may have tens of thousands of tasks.
+    records = cache.ledger.snapshot(TEACHERS)
     for name, teacher in stored.items():
-        expected |= dict.fromkeys(cache.ledger.tasks(teacher_folder(name)), teacher.identity)
+        expected |= dict.fromkeys(records.tasks(teacher_folder(name)), teacher.identity)
         if config.data.evaluates:
             expected[evaluation_task(name)] = fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint))
         if config.cache.plain and name in named:
@@ -95,7 +98,7 @@ def done(config: Config) -> Callable[[Task], bool]:
             return section.name in stored and stored[section.name].views >= config.views.count
         if task.name not in expected:
             return False
-        record = cache.ledger.get(task.name)
+        record = records.get(task.name)
         return record is not None and record.fingerprint == expected[task.name]
 
     return check

@@ -5,7 +5,7 @@ their derivation, all arrays read as a student reads them; and a random share of
 compared by digest, and shown to the teacher once more.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,9 @@ from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task, plain_folder, teacher_folder
 from ..storage.ledger import Ledger, Record
 from ..storage.losses import FACTS, join_losses
+from ..storage.place import Place
+from ..storage.sealed import SEALED_TASK, DamagedSealError
+from ..storage.sealing import REPLACED
 from .blame import to_redo
 from .cachecheck import SEEDS, check_block, check_seeds
 from .datacheck import CHECK as DATA
@@ -27,6 +30,7 @@ from .datacheck import check_data_shard, check_description
 from .evaluationcheck import CHECK as EVALUATION
 from .evaluationcheck import recheck_evaluation
 from .findings import Failure, Finding
+from .names import VERIFIED_TASK
 from .objectcheck import CHECK, check_objects, parts_of
 from .places import holdings, place_of
 from .places import parts as parts_named
@@ -37,7 +41,7 @@ from .stage import Advance, Stage, Task
 from .taskcheck import CHECK as TASKS
 from .taskcheck import check_tasks
 
-TASK = "verified"
+TASK = VERIFIED_TASK
 _VIEWS, _CODEC = "views", "codec"
 _ROUNDING = 1e-3, 2e-5
 """By which share, and by how many nats, a mean in a record may pass its bound: both were added up in float32."""
@@ -59,9 +63,16 @@ def tasks(config: Config) -> Sequence[Task]:
         found += [Task(f"{_VIEWS}/{section.name}/{shard}") for shard in range(shards["train"])]
         if config.data.evaluates:
             found.append(Task(f"{EVALUATION}/{section.name}"))
-        if config.cache.plain or any(Ledger(config.cache_place).tasks(plain_folder(section.name))):
+        if config.cache.plain or _has_plain(config, section.name):
             found += [Task(f"{PLAIN}/{section.name}/{shard}") for shard in range(shards["train"])]
     return found
+
+
+def _has_plain(config: Config, teacher: str) -> bool:
+    try:
+        return any(Ledger(config.cache_place).tasks(plain_folder(teacher)))
+    except DamagedSealError:
+        return False  # which another check says
 
 
 def _shards(config: Config, part: str) -> int:
@@ -86,7 +97,10 @@ def done(config: Config) -> Callable[[Task], bool]:
         record = Ledger(config.cache_place).get(TASK)
     except DamagedObjectError:
         record = None
-    same = record is not None and record.fingerprint == _state(config)
+    try:
+        same = record is not None and record.fingerprint == _state(config)
+    except DamagedSealError:
+        same = False
     return lambda _: same
 
 
@@ -158,10 +172,7 @@ def conclude(config: Config, results: Mapping[str, Mapping[str, Any]], whole: bo
 def _state(config: Config) -> str:
     """Digest of all records of data and cache, and of how they are verified."""
     places = {"cache": config.cache_place, **{part: place_of(config, part) for part in parts_named(config)}}
-    records = {
-        name: [[task, digest(place.read(Ledger(place).name(task)))] for task in Ledger(place).tasks() if task != TASK]
-        for name, place in places.items()
-    }
+    records = {name: list(_digests(place)) for name, place in places.items()}
     how = {
         "verify": config.verify.model_dump(mode="json"),
         "teachers": [section.name for section in config.teacher],
@@ -170,6 +181,17 @@ def _state(config: Config) -> str:
         **({"plain": config.data.eval_crop} if config.cache.plain else {}),
     }
     return digest(canonical({"records": records, **how}))
+
+
+def _digests(place: Place) -> Iterator[list[str]]:
+    """Each task with the digest of its record: the same before the ledger was sealed and since."""
+    snapshot = Ledger(place).snapshot()
+    replaced = snapshot.sealed.record.facts.get(REPLACED, {}) if snapshot.sealed is not None else {}
+    for task in snapshot.tasks():
+        data = snapshot.raw(task)
+        if data is not None and task not in (TASK, SEALED_TASK):
+            found = digest(data)
+            yield [task, replaced.get(found, found)]
 
 
 def _guarded(check: str, where: str, body: Callable[[], Finding]) -> Finding:

@@ -6,7 +6,7 @@ nothing of images or models.
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,14 @@ from .ledger import Ledger, Record, Written
 from .logits import TeacherInfo, TeacherLogits
 from .metadata import check_array, count, counts, group_attributes
 from .place import Place
+from .sealed import REMEDY, SEALED, SEALED_TASK, DamagedSealError
+from .snapshot import Snapshot
 from .urls import open_place
 from .zarrstore import CheckedStore, RecordingStore
 
-FORMAT = 1
+FORMAT, FORMAT_WITH_FEATURES = 1, 2
+"""The first is all that most caches need; in the second, features are named, and those not known are refused."""
+FEATURES = "features"
 ELSEWHERE = "go back to the old setting, or choose another cache.dir or run.dir"
 
 
@@ -49,6 +53,7 @@ class CacheInfo:
         views: fingerprint of the views: data set, recipe, root seed, renderer.
         sizes: number of samples in each data shard.
         views_per_block: views in one block.
+        features: what a reader must know beside the format: "sealed" for a sealed ledger.
     """
 
     recipe: Mapping[str, Any]
@@ -56,6 +61,7 @@ class CacheInfo:
     views: Fingerprint
     sizes: tuple[int, ...]
     views_per_block: int
+    features: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:
@@ -63,7 +69,8 @@ class CacheInfo:
 
     def attributes(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": FORMAT_WITH_FEATURES if self.features else FORMAT,
+            **({FEATURES: list(self.features)} if self.features else {}),
             "recipe": dict(self.recipe),
             # Readers of JSON keep 53 bits of an integer; a string keeps all 64.
             "root_seed": str(self.root_seed),
@@ -85,6 +92,8 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
         StoreError: there are logits of other views, which this cache could not vouch for; nothing was written.
     """
     _refuse_to_orphan(place, info)
+    if Ledger(place).sealed() is not None:
+        info = replace(info, features=(SEALED_TASK,))
     store = RecordingStore(place, creates="")
     group = zarr.create_group(store, zarr_format=3, attributes={"stillroom": info.attributes()})
     group.create_group(TEACHERS)
@@ -127,7 +136,23 @@ def _info(store: CheckedStore, stored: Mapping[str, Any]) -> CacheInfo:
     sizes = counts(store, "", stored, "sizes", MOST_SLOTS)
     if not sizes:
         raise StoreError(f"{store.place} has no data shards; this is no cache that stillroom wrote")
-    return CacheInfo(recipe, int(root_seed), views, sizes, count(store, "", stored, "views_per_block", MOST_VIEWS))
+    per_block = count(store, "", stored, "views_per_block", MOST_VIEWS)
+    return CacheInfo(recipe, int(root_seed), views, sizes, per_block, tuple(stored.get(FEATURES, ())))
+
+
+def _refuse_newer(place: Place, stored: Mapping[str, Any]) -> None:
+    """Refuse what another version must read."""
+    found, features = stored.get("format"), stored.get(FEATURES, [])
+    if found not in (FORMAT, FORMAT_WITH_FEATURES):
+        raise StoreError(
+            f"{place} has cache format {found!r}, this stillroom reads {FORMAT} and {FORMAT_WITH_FEATURES}; "
+            "use the version that wrote it"
+        )
+    unknown = [name for name in features if name != SEALED_TASK] if isinstance(features, list) else [features]
+    if unknown:
+        raise StoreError(
+            f"{place} has the feature {unknown[0]!r}, which this stillroom does not know; use the version that wrote it"
+        )
 
 
 def _refuse_to_orphan(place: Place, info: CacheInfo) -> None:
@@ -169,17 +194,18 @@ class Cache:
         self._records: dict[str, Record] = {}
         self._identities: dict[str, str] = {}
         self._layout: Layout | None = None
+        self._sealed: Snapshot | None = None
         record = self._record(SEEDS_TASK)
         if record is None:
             raise MissingObjectError(f"{place} holds no finished cache; run `stillroom seeds` first")
         store = CheckedStore(place, self._expect)
         stored = group_attributes(store, "")
-        found = stored.get("format")
-        if found != FORMAT:
-            raise StoreError(
-                f"{place} has cache format {found!r}, this stillroom reads {FORMAT}; use the version that wrote it"
-            )
+        _refuse_newer(place, stored)
         self.info = _info(store, stored)
+        # What is sealed is read at once for many tasks.
+        self._sealed = self.ledger.snapshot() if SEALED_TASK in self.info.features else None
+        if self._sealed is not None and self._sealed.sealed is None:
+            raise DamagedSealError(f"{place}/{SEALED} is missing; {REMEDY}")
         if fingerprint_digest(self.info.views) != record.fingerprint:
             raise DamagedObjectError(f"the record {place}/{self.ledger.name(SEEDS_TASK)} is of a cache of other views")
         layout = self.layout = self._layout = self.info.layout
@@ -248,7 +274,8 @@ class Cache:
     def _record(self, task: str, *, afresh: bool = False) -> Record | None:
         """A record, read once unless asked for afresh; one that is not there yet is looked for again."""
         if afresh or task not in self._records:
-            record = self.ledger.get(task)
+            record = self._sealed.get(task) if self._sealed is not None and not afresh else None
+            record = record or self.ledger.get(task)
             if record is None:
                 return None
             self._refuse_foreign(record)
@@ -267,7 +294,7 @@ class Cache:
 
     def _expect(self, name: str, *, afresh: bool = False) -> list[Written]:
         """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
-        tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK,)
+        tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK, SEALED_TASK)
         named: list[str] = []
         for task in tasks:
             named += self.ledger.tasks(task.rstrip("/")) if task.endswith("/") else [task]

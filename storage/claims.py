@@ -22,6 +22,7 @@ from .errors import MissingObjectError, StillroomError
 from .ledger import FOLDER, Ledger
 from .place import Place, temporary_of
 from .process import Process
+from .sealed import SEALED_TASK
 
 BEAT_SECONDS = 20.0
 PATIENCE_SECONDS = 120.0
@@ -143,6 +144,11 @@ class Claims:
                 return other
             if holder_of(place, name) == other:
                 place.delete(Ledger(place).claim(name))
+        # Whoever seals the ledger looks for claims after taking this one: one of the two sees the other.
+        sealer = holder_of(place, SEALED_TASK) if name != SEALED_TASK else None
+        if sealer is not None and not self._dead(place, SEALED_TASK, sealer):
+            place.delete(Ledger(place).claim(name))
+            return sealer
         return Claim(place, name, mine, self.beat)
 
     def _dead(self, place: Place, name: str, other: Holder) -> bool:

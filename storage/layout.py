@@ -5,6 +5,8 @@ Pure arithmetic over counts; nothing here reads or writes.
 
 from dataclasses import dataclass
 
+from .sealed import PARTS, SEALED_TASK
+
 CHUNK_LIMIT = 16 * 2**20
 """Decoded bytes of one inner chunk at most, in float32; a larger view of a data shard is split by slots."""
 SEEDS_LIMIT = 8 * 2**20
@@ -127,8 +129,12 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
     Empty for a name that no task writes.
     """
     parts = name.split("/")
+    if name == "zarr.json":
+        return (SEEDS_TASK, SEALED_TASK)
+    if name.startswith(f"{PARTS}/") and name.endswith(".jsonl"):
+        return (SEALED_TASK,)
     if parts[0] != TEACHERS:
-        return (SEEDS_TASK,) if name == "zarr.json" or parts[0] == SEEDS else ()
+        return (SEEDS_TASK,) if parts[0] == SEEDS else ()
     if parts[1:] == ["zarr.json"]:
         return (SEEDS_TASK,)
     if len(parts) < 3:

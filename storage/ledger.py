@@ -1,61 +1,20 @@
 """The ledger: which tasks are complete, and what bytes they wrote.
 
 A task writes its objects first and its record last. The record, never the presence of a file, is what resuming,
-status and readers trust. Each record carries a digest of itself, so that a damaged ledger is found too.
+status and readers trust. A finished ledger may be sealed: see `sealed`. Whoever looks at many tasks at once takes a
+`snapshot`; here each call sees what is there now.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 from .errors import DamagedObjectError, MissingObjectError
-from .fingerprint import canonical, digest
-from .place import TEMPORARY, Place
-
-FOLDER = "ledger"
-
-
-@dataclass(frozen=True)
-class Written:
-    """Size in bytes and xxh3-128 of an object that a task wrote."""
-
-    size: int
-    digest: str
-
-    @classmethod
-    def of(cls, data: bytes | memoryview) -> "Written":
-        return cls(len(data), digest(data))
-
-    @classmethod
-    def by_writing(cls, place: Place, name: str, data: bytes) -> "Written":
-        """Write an object."""
-        place.write(name, data)
-        return cls.of(data)
-
-    def matches(self, place: Place, name: str) -> bool:
-        """Whether an object is there and is this."""
-        try:
-            return Written.of(place.read(name)) == self
-        except MissingObjectError:
-            return False
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished task.
-
-    Attributes:
-        task: its name, a relative path such as "teacher/r18/000003.000001".
-        fingerprint: digest of what it was made from.
-        objects: what it wrote, by name.
-        facts: figures about the run, plain data; never needed to read the objects.
-    """
-
-    task: str
-    fingerprint: str
-    objects: Mapping[str, Written]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+from .place import Place
+from .record import FOLDER as FOLDER
+from .record import Record as Record
+from .record import Written as Written
+from .record import dropped
+from .sealed import DamagedSealError, Sealed
+from .snapshot import Snapshot, name_of, parsed
 
 
 class Ledger:
@@ -63,10 +22,11 @@ class Ledger:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self._sealed: Sealed | None = None
 
     def name(self, task: str) -> str:
         """Name of the object that holds a task's record."""
-        return f"{FOLDER}/{task}.json"
+        return name_of(task)
 
     def claim(self, name: str) -> str:
         """Name of the object that holds a claim; see `claims`."""
@@ -83,38 +43,62 @@ class Ledger:
             DamagedObjectError: the record does not match its own digest.
         """
         try:
-            data = self.place.read(self.name(task))
+            data: bytes | None = self.place.read(self.name(task))
         except MissingObjectError:
-            return None
-        return self._parse(task, data)
+            sealed = self.sealed()
+            data = sealed.raw(task) if sealed is not None else None
+        return None if data is None else parsed(self.place, task, data)
 
     def has(self, task: str) -> bool:
         """Whether there is a record, good or damaged."""
-        return self.place.size(self.name(task)) is not None
+        try:
+            return self.get(task) is not None
+        except DamagedObjectError:
+            return True
 
     def put(self, record: Record) -> None:
         """Write a record; the task is done from here on."""
-        body = {
-            "task": record.task,
-            "fingerprint": record.fingerprint,
-            "objects": {name: [item.size, item.digest] for name, item in sorted(record.objects.items())},
-            "facts": dict(record.facts),
-        }
-        self.place.write(self.name(record.task), canonical({**body, "digest": digest(canonical(body))}))
+        self.place.write(self.name(record.task), record.to_bytes())
 
     def drop(self, task: str) -> None:
         """Forget that a task was done."""
-        self.place.delete(self.name(task))
+        try:
+            sealed = self.sealed()
+            counts = sealed is not None and sealed.raw(task) is not None
+        except DamagedSealError:
+            counts = False  # no record in a damaged part counts until it is saved
+        if counts:
+            self.place.write(self.name(task), dropped(task))
+        else:
+            self.place.delete(self.name(task))
+
+    def sealed(self) -> Sealed | None:
+        """Its sealed part, as it is now.
+
+        Raises:
+            DamagedSealError: it is damaged.
+        """
+        self._sealed = Sealed.of(self.place, self._sealed)
+        return self._sealed
+
+    def snapshot(self, prefix: str = "") -> Snapshot:
+        """What is in it now, for many looks."""
+        found = Snapshot(self.place, prefix, self._sealed)
+        self._sealed = found.sealed
+        return found
 
     def tasks(self, prefix: str = "") -> Iterator[str]:
         """Names of the finished tasks whose name starts with the folder `prefix`, sorted."""
-        for name in self.place.list(f"{FOLDER}/{prefix}".rstrip("/")):
-            if name.endswith(".json") and not name.rpartition("/")[2].startswith(TEMPORARY):
-                yield name.removeprefix(f"{FOLDER}/").removesuffix(".json")
+        yield from self.snapshot(prefix).tasks()
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders of tasks directly under `prefix`, sorted."""
-        return self.place.folders(f"{FOLDER}/{prefix}")
+        found = set(self.place.folders(f"{FOLDER}/{prefix}"))
+        sealed = self.sealed()
+        if sealed is not None:
+            start = len(prefix) + 1
+            found |= {task[start:].partition("/")[0] for task in sealed.tasks(prefix) if "/" in task[start:]}
+        return sorted(found)
 
     def records(self, prefix: str = "") -> Iterator[Record]:
         """All records under `prefix`.
@@ -122,10 +106,7 @@ class Ledger:
         Raises:
             DamagedObjectError: one of them is damaged.
         """
-        for task in self.tasks(prefix):
-            record = self.get(task)
-            if record is not None:
-                yield record
+        yield from self.snapshot(prefix).records()
 
     def of_claim(self, claim: str) -> Iterator[Record]:
         """The records of tasks that share a claim: the one of that name, and those in the folder of that name."""
@@ -133,19 +114,3 @@ class Ledger:
         if record is not None:
             yield record
         yield from self.records(claim)
-
-    def _parse(self, task: str, data: bytes) -> Record:
-        try:
-            body = json.loads(data)
-            stated = body.pop("digest")
-            if digest(canonical(body)) != stated or body["task"] != task:
-                raise ValueError("its digest does not match")
-            if canonical({**body, "digest": stated}) != data:
-                raise ValueError("it is not written as records are")  # 1E-06 for 1e-06 is one flipped bit
-            objects = {name: Written(int(size), str(hexa)) for name, (size, hexa) in body["objects"].items()}
-            return Record(body["task"], body["fingerprint"], objects, body["facts"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedObjectError(
-                f"the ledger record {self.place}/{self.name(task)} is damaged ({error}); "
-                "delete it and run the stage again to redo that task"
-            ) from error

@@ -85,6 +85,10 @@ class Place(ABC):
             MissingObjectError: there is none of that name.
         """
 
+    def times(self, prefix: str = "") -> dict[str, float]:  # noqa: ARG002
+        """When objects under a folder were last written, in seconds since 1970; none where that is not known."""
+        return {}
+
     def local(self, name: str = "") -> Path | None:  # noqa: ARG002
         """The path of an object where this is a local folder, else None."""
         return None

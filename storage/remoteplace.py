@@ -48,6 +48,16 @@ class RemotePlace(Place):
         for path in sorted(self.filesystem.find(self._path(prefix))):
             yield path.removeprefix(self.root).lstrip("/")
 
+    def times(self, prefix: str = "") -> dict[str, float]:
+        self.filesystem.invalidate_cache()
+        found = self.filesystem.find(self._path(prefix), detail=True).items()
+        stamps = {path: info.get("LastModified") or info.get("mtime") or info.get("created") for path, info in found}
+        return {
+            path.removeprefix(self.root).lstrip("/"): stamp.timestamp() if hasattr(stamp, "timestamp") else float(stamp)
+            for path, stamp in stamps.items()
+            if stamp
+        }
+
     def folders(self, prefix: str = "") -> "builtins.list[str]":
         self.filesystem.invalidate_cache()
         try:

@@ -103,8 +103,8 @@ def _state(config: Config) -> str:
 
 def _records_in(place: Place) -> dict[str, bytes]:
     """Every record under a place, as it is on disk, by task."""
-    ledger = Ledger(place)
-    return {task: place.read(ledger.name(task)) for task in ledger.tasks()}
+    snapshot = Ledger(place).snapshot()
+    return {task: data for task in snapshot.tasks() if (data := snapshot.raw(task)) is not None}
 
 
 def homes(config: Config, task: Task) -> Sequence[Home]:

@@ -73,9 +73,9 @@ def test_an_old_data_set_reads_and_its_seeds_are_still_derived_alike(folder):
 def test_a_newer_cache_is_refused_by_name(folder, tmp_path):
     place = open_place(str(shutil.copytree(folder / "cache", tmp_path / "cache")))
     metadata = json.loads(place.read("zarr.json"))
-    metadata["attributes"]["stillroom"]["format"] += 1
+    metadata["attributes"]["stillroom"]["format"] += 2
     _rewrite(place, SEEDS_TASK, "zarr.json", json.dumps(metadata).encode())
-    with pytest.raises(StillroomError, match=r"cache format 2, this stillroom reads 1; use the version that wrote it"):
+    with pytest.raises(StillroomError, match=r"cache format 3, this stillroom reads 1 and 2; use the version"):
         Cache(place)
 
 

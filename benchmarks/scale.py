@@ -1,0 +1,135 @@
+"""What keeping the books costs at scale: planning, status, an epoch's order, and a sealed ledger, by plans in numbers.
+
+    python benchmarks/scale.py                       # ImageNet × 300 views, ImageNet-22k × 90 views; some ten minutes
+    python benchmarks/scale.py --plans imagenet --folder /some/local/disk
+
+No image is read: ledgers and metadata are written as ingest and the teacher write them (tests/trials/simulated.py).
+Each figure is of a process of its own: seconds by the clock and of CPU, and the most memory it took, imports and all.
+Prints a table, and writes it with the machine and the versions to benchmarks/results/scale.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from trials import simulated
+
+PLANS = {"imagenet": simulated.IMAGENET, "imagenet-22k": simulated.IMAGENET_22K}
+BEFORE = {
+    "imagenet status": {"seconds": 19.6, "cpu": None, "peak_mb": 1059},
+    "imagenet teacher's tasks and done": {"seconds": 9.7, "cpu": None, "peak_mb": 839},
+    "imagenet open, finished views": {"seconds": 0.6, "cpu": None, "peak_mb": 66},
+    "imagenet-22k order of an epoch": {"seconds": 10.1, "cpu": None, "peak_mb": 823},
+}
+"""As measured with this script's steps at commit 007bc44, on the machine of the committed results."""
+_STEPS = {
+    "teacher's tasks and done": """
+from stillroom.stages.teacher import STAGE
+ready()
+check = STAGE.done(config)
+tasks = STAGE.tasks(config)
+said["tasks"], said["done"] = len(tasks), sum(map(check, tasks))
+""",
+    "status": """
+from stillroom.stages.status import status_of
+ready()
+said["done"] = status_of(config)["stages"][2]["done"]
+""",
+    "open, finished views": """
+from stillroom.storage.cache import Cache
+ready()
+cache = Cache(config.cache_place)
+teacher = cache.teacher("t")
+said["open"] = since()
+said["views"] = teacher.finished_views()
+""",
+    "order of an epoch": """
+from stillroom.pipeline.order import Order
+from stillroom.storage.dataset import Dataset
+sizes = Dataset(config.data_place).sizes
+ready()
+said["samples"] = len(Order(sizes, 1024, 0, True).places(3))
+""",
+    "seal": """
+from stillroom.stages.seal import seal_cache
+ready()
+said |= {key: value for key, value in seal_cache(config).items() if key != "cache"}
+""",
+}
+_PROCESS = """
+import json, sys, time
+from stillroom.pipeline.config import load_config
+config, said, started = load_config(sys.argv[1], ()), {}, [0.0, 0.0]
+def ready():
+    started[:] = time.perf_counter(), time.process_time()
+def since():
+    return round(time.perf_counter() - started[0], 3)
+exec(sys.argv[2])
+cpu = round(time.process_time() - started[1], 2)
+# Not getrusage: that counts what the process that started this one had.
+peak = next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"seconds": since(), "cpu": cpu, "peak_mb": peak, **said}))
+"""
+
+
+def measured(config: Path, step: str) -> dict[str, Any]:
+    """A step in a process of its own."""
+    command = [sys.executable, "-c", _PROCESS, str(config), _STEPS[step]]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(ended.stdout))
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """All steps on one plan: with every task done, then sealed."""
+    plan = PLANS[name]
+    path = simulated.in_toml(simulated.simulate(folder, plan), folder / "config.toml")
+    found = {}
+    for sealed in ("", ", sealed"):
+        for step in _STEPS:
+            if (step == "seal" and sealed) or (step == "order of an epoch" and sealed):
+                continue
+            key = f"{name} {step}{sealed}"
+            found[key] = measured(path, step)
+            row = found[key]
+            old = BEFORE.get(key)
+            before = f" (before: {old['seconds']} s, {old['peak_mb']} MB)" if old else ""
+            rest = {key: value for key, value in row.items() if key not in ("seconds", "cpu", "peak_mb")}
+            print(f"| {key} | {row['seconds']} s{before} | {row['cpu']} s | {row['peak_mb']} MB | {rest} |", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
+    parser.add_argument("--folder", type=Path, help="where the ledgers go for the time of it")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    load = os.getloadavg()[0]
+    print("| what | time | CPU | memory | found |\n|---|---|---|---|---|", flush=True)
+    rows: dict[str, Any] = {}
+    for name in arguments.plans:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            rows |= measure(name, Path(folder))
+    about = {
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in ("stillroom", "numpy", "zarr", "xxhash", "torch")},
+        "plans": {name: {**vars(PLANS[name]), "blocks": PLANS[name].blocks} for name in arguments.plans},
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    result = {**about, "before": BEFORE, "rows": rows}
+    (arguments.out / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

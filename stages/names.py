@@ -1,0 +1,10 @@
+"""Names of what stages leave in a run's places, for whoever looks without doing the work."""
+
+REPORT = "report.html"
+REPORT_TASK = "report"
+STUDENT_TASK = "student"
+VERIFIED_TASK = "verified"
+WEIGHTS = "weights.safetensors"
+RESULT = "result.json"
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
