@@ -19,7 +19,7 @@ from ..storage.cache import Cache
 from ..storage.codecs import TransformModel
 from ..storage.dataset import Dataset
 from ..storage.index import ShardIndex
-from ..storage.layout import Layout
+from ..storage.layout import TEACHERS, Layout
 from ..storage.ledger import Ledger, Record
 from ..storage.logits import TeacherInfo
 from ..storage.losses import FACTS
@@ -208,7 +208,10 @@ class _Prober:
             tuple(0 for _ in range(canaries)),
             pilot.transform_of(self.config, model) if model is not None else {},
         )
-        ledger = Ledger(self.place.at(folder))
+        place = self.place.at(folder)
+        for name in ("zarr.json", f"{TEACHERS}/zarr.json"):  # the cache's own groups
+            place.write(name, self.cache.place.read(name))
+        ledger = Ledger(place)
         temperatures = self.config.cache.temperatures
         return TeacherWriter(ledger, layout, self.section.name, info, self.cache.info.views, views, model, temperatures)
 
