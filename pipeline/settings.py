@@ -14,7 +14,7 @@ from .settingtypes import Name, Precision, Share, Source, Uint64, Url
 class Section(BaseModel):
     """A table of the configuration: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class Run(Section):
@@ -207,6 +207,8 @@ class Verify(Section):
 
 class Student(Section):
     """A model that learns from the cache, from a teacher in the loop, or from labels."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: Name = "student"
     target: Literal["cache", "online", "labels"] = "cache"
