@@ -220,8 +220,8 @@ def test_a_student_is_told_of_a_temperature_that_the_cache_does_not_guarantee(co
         done.stderr
     )
     facts = Ledger(copied.student_place(copied.student[0])).get("student").facts
-    assert facts["faithful"]["guaranteed"] == [1.0, 10.0]
-    assert "temperature 20" in facts["faithful"]["note"]
+    assert facts["faithful"]["t"]["guaranteed"] == [1.0, 10.0]
+    assert "temperature 20" in facts["faithful"]["t"]["note"]
 
 
 def test_anyones_loader_warns_of_it_and_not_of_others(made):
@@ -229,4 +229,4 @@ def test_anyones_loader_warns_of_it_and_not_of_others(made):
     common = {"data": str(made.data_place), "batch_size": 16, "size": 32, "seed": 0}
     with pytest.warns(UserWarning, match="temperature 0.5: the cache of teacher 't' guarantees"):
         stillroom.ReplayLoader(cache, **common, temperature=0.5)
-    assert stillroom.ReplayLoader(cache, **common, temperature=3.0).faithful.guaranteed == (1.0, 10.0)
+    assert stillroom.ReplayLoader(cache, **common, temperature=3.0).faithful["t"].guaranteed == (1.0, 10.0)
