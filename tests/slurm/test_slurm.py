@@ -31,7 +31,8 @@ def test_chained_stages_come_to_the_bytes_of_one_process(slurm, submit, array):
     array.begin_after(None)
     numbers = submit("ingest", "seeds", "teacher", "verify")
     assert len(numbers) == 4
-    assert "Dependency" in slurm("squeue", "--noheader", "--format=%r", "--jobs", numbers[-1])
+    # What it waits for, not why it waits: the reason is there only once the scheduler has looked at the job.
+    assert f"afterok:{numbers[-2]}_*" in slurm("squeue", "--noheader", "--format=%E", "--jobs", numbers[-1])
     slurm.wait_for(numbers[-1], of("COMPLETED"))
     assert not array.wrong("verify")
 
