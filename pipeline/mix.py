@@ -1,13 +1,17 @@
 """Mixing rendered views: x = λ·a + (1 − λ)·b, in float32, after uint8 rendering and before normalisation.
 
-Teacher and student both come here, so that they see the same floats.
+Teacher and student both come here, so that they see the same floats: product, product, sum and quotient are rounded
+one by one, as a fused multiply-add would differ between processors.
 """
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-_CPU_STEP = 8
+from ..storage.compiled import compiled
+from .buffers import Buffers
+
+_BUFFERS = Buffers()
 
 
 def to_images(
@@ -27,19 +31,69 @@ def to_images(
     Returns:
         float32 [n, 3, height, width] in [0, 1], in channels-last memory, on the pixels' device.
     """
+    rows = np.arange(len(pixels)) if own is None else own
+    if pixels.device.type == "cpu" and len(rows):
+        return _in_one_pass(pixels, rows, other, share)
+    return _operation_by_operation(pixels, rows, other, share)
+
+
+def _operation_by_operation(
+    pixels: torch.Tensor,
+    own: npt.NDArray[np.int64],
+    other: npt.NDArray[np.int64] | None,
+    share: npt.NDArray[np.float32] | None,
+) -> torch.Tensor:
+    """Anywhere: what `to_images` says, as torch says it."""
     device = pixels.device
-    rows = torch.arange(len(pixels)) if own is None else torch.from_numpy(own)
-    images = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.float32, device=device)
-    # On a CPU a few images at a time, which stay in its caches; the same operations on each number in any case.
-    step = _CPU_STEP if device.type == "cpu" else max(1, len(rows))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        mixed = pixels[rows[part].to(device)].to(torch.float32)
-        if other is not None:
-            assert share is not None
-            weight = torch.from_numpy(share[part]).to(device).view(-1, 1, 1, 1)
-            second = pixels[torch.from_numpy(other[part]).to(device)].to(torch.float32)
-            # Separate roundings: a fused multiply-add would differ between processors.
-            mixed.mul_(weight).add_(second.mul_(1.0 - weight))
-        torch.div(mixed, 255.0, out=images[part])
-    return images.permute(0, 3, 1, 2)
+    mixed = pixels[torch.from_numpy(own).to(device)].to(torch.float32)
+    if other is not None:
+        assert share is not None
+        weight = torch.from_numpy(share).to(device).view(-1, 1, 1, 1)
+        second = pixels[torch.from_numpy(other).to(device)].to(torch.float32)
+        mixed.mul_(weight).add_(second.mul_(1.0 - weight))
+    return mixed.div_(255.0).permute(0, 3, 1, 2)
+
+
+def _in_one_pass(
+    pixels: torch.Tensor,
+    own: npt.NDArray[np.int64],
+    other: npt.NDArray[np.int64] | None,
+    share: npt.NDArray[np.float32] | None,
+) -> torch.Tensor:
+    """On a CPU: the same bits, with each number read and written once, on memory that is used again."""
+    views = pixels.contiguous().view(len(pixels), -1).numpy()
+    images = _BUFFERS.take((len(own), *pixels.shape[1:]))
+    if other is None:
+        _scale(views, own, images.reshape(len(own), -1))
+    else:
+        assert share is not None
+        _mix(views, own, other, share, images.reshape(len(own), -1))
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+@compiled
+def _scale(views: npt.NDArray[np.uint8], own: npt.NDArray[np.int64], images: npt.NDArray[np.float32]) -> None:
+    """From uint8 [m, number] by rows [n] to float32 [n, number] in [0, 1]."""
+    full = np.float32(255.0)
+    for i in range(len(own)):
+        view, image = views[own[i]], images[i]
+        for j in range(len(view)):
+            image[j] = np.float32(view[j]) / full
+
+
+@compiled
+def _mix(
+    views: npt.NDArray[np.uint8],
+    own: npt.NDArray[np.int64],
+    other: npt.NDArray[np.int64],
+    share: npt.NDArray[np.float32],
+    images: npt.NDArray[np.float32],
+) -> None:
+    """The same of two rows each, by the first one's share [n]."""
+    full = np.float32(255.0)
+    for i in range(len(own)):
+        first, second, image = views[own[i]], views[other[i]], images[i]
+        weight = share[i]
+        rest = np.float32(1.0) - weight
+        for j in range(len(first)):
+            image[j] = (np.float32(first[j]) * weight + np.float32(second[j]) * rest) / full

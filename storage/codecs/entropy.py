@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from ..errors import DamagedObjectError
-from .compiled import compiled
 from .scales import CLASS_COUNT, TOTAL_BITS, ScaleContext
 from .trellis import NEXT_STATE
 

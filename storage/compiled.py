@@ -1,6 +1,7 @@
-"""The one door to numba: loops over single symbols, compiled at first use and kept beside the module.
+"""The one door to numba: loops over single numbers, compiled at first use and kept beside the module.
 
-Compiled code here is integer but for element-wise conversions; no fast-math, so no machine may round differently.
+Compiled code is integer but for element-wise arithmetic; no fast-math and no fused operations, so no machine may round
+differently.
 """
 
 from collections.abc import Callable
