@@ -80,9 +80,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy --package stillroom
 
+# Some twenty minutes; figures of a machine that does other things at the time are worth little.
+BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs
+
 bench: setup
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/codecs.py
+	for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import material
 import matplotlib
 
 matplotlib.use("svg")
@@ -83,14 +84,9 @@ def real_sets(folder: Path) -> Iterator[Set]:
 
 
 def synthetic_set(classes: int, rows: int, measure: int, spread: float) -> Set:
-    """Rows with standard deviations spread · sqrt(classes) · (1 + j / 4)^-1.2 on 300 random axes."""
-    fixed = np.random.default_rng(5)
-    axes = fixed.standard_normal((300, classes)).astype(np.float32) / np.float32(np.sqrt(classes))
-    deviation = spread * np.sqrt(classes) * (1 + np.arange(300) / 4) ** -1.2
-    rng = np.random.default_rng(1)
+    """Made logits: see `material.logits`."""
     size = rows + measure
-    scale = np.exp(0.35 * rng.standard_normal((size, 1)))
-    out = ((rng.standard_normal((size, 300)) * scale * deviation).astype(np.float32)) @ axes
+    out = material.logits(classes, size, spread)
     few = out[:200].astype(np.float64)
     p = np.exp(few - few.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
