@@ -41,6 +41,12 @@ class Data(Section):
     )
     samples_per_shard: int = Field(1000, ge=2, description="images in a data shard that ingest writes")
     max_pixels: int = Field(100_000_000, ge=1, description="an image whose header claims more is rejected undecoded")
+    max_side: int | None = Field(
+        None,
+        ge=32,
+        description="longer side in pixels that training images have at most: ingest makes larger ones smaller, once, "
+        "and teacher and student see those; default: images stay as they are. See [data.md](data.md)",
+    )
     max_rejected: Share = Field(0.01, description="ingest stops where a larger share of the images is rejected")
     eval_crop: float = Field(
         0.875, gt=0.0, le=1.0, description="centred square cut for evaluation, of the shorter side"

@@ -25,7 +25,7 @@ from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place
 from .classes import names_of_labels
-from .ingestsource import made_from, planned
+from .ingestsource import made_from, planned, shrinks
 from .places import place_of
 from .sources import Source, TarSource
 
@@ -57,9 +57,10 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     _refuse_same_uids(indexes)
     highest = max(int(index.label.max()) for index in indexes.values())
     classes = names_of_labels(config, part, source.classes, highest)
+    indexed = source.urls if isinstance(source, TarSource) and not shrinks(config, part) else None
     stated = Description(
         classes=classes,
-        shards=tuple(source.urls[n] if isinstance(source, TarSource) else shard_name(n) for n in indexes),
+        shards=tuple(shard_name(n) if indexed is None else indexed[n] for n in indexes),
         sizes=tuple(len(index) for index in indexes.values()),
         numbers=tuple(indexes),
         rejected=len(rejected),

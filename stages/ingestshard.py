@@ -10,6 +10,7 @@ import numpy as np
 from ..pipeline.config import Config
 from ..pipeline.quarantine import examine_apart
 from ..pipeline.seeds import uid_of
+from ..pipeline.shrink import shrunk
 from ..pipeline.verdict import Accepted, Rejected
 from ..storage.dataset import index_name, ingest_task, shard_name
 from ..storage.fingerprint import fingerprint_digest
@@ -17,7 +18,7 @@ from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.shards import Member, scan_tar, tar_bytes
 from ..storage.urls import open_parent
-from .ingestsource import made_from, refuse_changed_source
+from .ingestsource import made_from, refuse_changed_source, shrinks
 from .places import place_of
 from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source
@@ -27,8 +28,9 @@ _DECODED_TOGETHER = 64
 
 
 def ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
-    """Read, judge, and write a data shard of what is accepted; existing tars are only indexed."""
-    place, store = place_of(config, part), isinstance(source, FolderSource)
+    """Read, judge, and write a data shard of what is accepted; existing tars are only indexed where nothing changes."""
+    place, shrinking = place_of(config, part), shrinks(config, part)
+    store = shrinking or isinstance(source, FolderSource)
     max_pixels = config.data.max_pixels
     for other in itertools.islice(Ledger(place).records("ingest"), 1):
         refuse_changed_source(config, part, place, other, source)
@@ -41,7 +43,7 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
         # Read once, and whole, as students read it: what is judged, indexed and vouched for is one and the same.
         url = source.urls[shard]
         tar = _read(url)
-        origin = {"source": {"url": url, **asdict(Written.of(tar))}}
+        origin = {} if store else {"source": {"url": url, **asdict(Written.of(tar))}}
         samples = from_tar(tar, url, source.classes, largest_file(max_pixels))
     for batch in _batches(samples):
         verdicts = iter(
@@ -52,6 +54,8 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
             if isinstance(verdict, Rejected):
                 rejected.append({"key": item.key, "reason": verdict.reason})
             elif isinstance(item, Sample):
+                if shrinking:
+                    item, verdict = _smaller(item, verdict, config.data.max_side)
                 kept.append((item if store else item.without_image(), verdict))
         advance(len(batch))
     written = {}
@@ -64,6 +68,13 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
     facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_of, **origin}
     Ledger(place).put(Record(ingest_task(shard), fingerprint_digest(made_of), written, facts))
     return {"accepted": len(kept), "rejected": len(rejected)}
+
+
+def _smaller(sample: Sample, verdict: Accepted, max_side: int | None) -> tuple[Sample, Accepted]:
+    """A sample with an image of at most that size."""
+    assert max_side is not None
+    found = shrunk(sample.image, verdict, max_side)
+    return (sample, verdict) if found is None else (sample.with_image(found[0]), found[1])
 
 
 def _read(url: str) -> bytes:

@@ -18,6 +18,11 @@ def planned(source: Source) -> list[int]:
     return [len(shard) for shard in source.shards] if isinstance(source, FolderSource) else [0] * len(source.urls)
 
 
+def shrinks(config: Config, part: str) -> bool:
+    """Whether images of a part are made smaller: a tar that is somebody else's is then not only indexed."""
+    return part == "train" and config.data.max_side is not None
+
+
 def made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
     """The settings of a part of the data; and which files there are, where a source is given."""
     stated: dict[str, Any] = {
@@ -27,6 +32,8 @@ def made_from(config: Config, part: str, source: Source | None = None) -> Finger
         "data.max_pixels": config.data.max_pixels,
         "data.classes": list(config.data.classes) if config.data.classes else None,
     }
+    if shrinks(config, part):
+        stated["data.max_side"] = config.data.max_side
     if not labelled(config, part):
         stated["data.labels"] = False  # said only where it is so, since older data sets say nothing of it
     return stated if source is None else {**stated, "listing": source.listing}

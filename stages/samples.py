@@ -51,6 +51,10 @@ class Sample:
     def without_image(self) -> "Sample":
         return replace(self, image=self.image[:0])
 
+    def with_image(self, image: npt.NDArray[np.uint8]) -> "Sample":
+        """The same with another image."""
+        return replace(self, image=image, digest=xxhash.xxh3_64_intdigest(image.data))
+
     def at(self, member: Member) -> "Sample":
         return replace(self, member=member)
 
