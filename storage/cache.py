@@ -193,6 +193,7 @@ class Cache:
         self.ledger = Ledger(place)
         self._records: dict[str, Record] = {}
         self._identities: dict[str, str] = {}
+        self._listed: dict[str, list[str]] = {}
         self._layout: Layout | None = None
         self._sealed: Snapshot | None = None
         record = self._record(SEEDS_TASK)
@@ -292,12 +293,18 @@ class Cache:
                 "than this cache's; run `stillroom teacher` to do the task again"
             )
 
+    def _layouts(self, folder: str, *, afresh: bool) -> list[str]:
+        """Tasks that laid arrays out, listed once: every object of metadata asks for them."""
+        if afresh or not self._listed.get(folder):
+            self._listed[folder] = list(self.ledger.tasks(folder))
+        return self._listed[folder]
+
     def _expect(self, name: str, *, afresh: bool = False) -> list[Written]:
         """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
         tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK, SEALED_TASK)
         named: list[str] = []
         for task in tasks:
-            named += self.ledger.tasks(task.rstrip("/")) if task.endswith("/") else [task]
+            named += self._layouts(task.rstrip("/"), afresh=afresh) if task.endswith("/") else [task]
         found = (self._record(task, afresh=afresh) for task in named)
         records = [record for record in found if record is not None]
         forms = [record.objects[name] for record in records if name in record.objects]

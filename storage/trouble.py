@@ -111,13 +111,11 @@ def remedy(error: BaseException, url: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was made from."""
+    """An error and those that it was made from; not those that were being handled as it came."""
     found: BaseException | None = error
-    for _ in range(8):
-        if found is None:
-            return
+    while found is not None:
         yield found
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+        found = found.__cause__
 
 
 def _names(error: BaseException) -> frozenset[str]:

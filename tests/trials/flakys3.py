@@ -19,8 +19,8 @@ from moto.server import create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 FAULTS = ("500", "SlowDown", "timeout", "lost", "dropped", "truncated")
-"""500 and 503, without carrying the request out; carried out, but answered too late, or never; the connection ends before
-the request is carried out; half of the answer's body (of one that has a body; else as lost)."""
+"""500 and 503, without carrying the request out; carried out, but answered too late, or never; the connection ends
+before the request is carried out; half of the answer's body (of one that has a body; else as lost)."""
 SECRET = f"secret/{secrets.token_hex(12)}+x"
 """Of the client's credentials: it must never be seen anywhere."""
 KEY = f"AKIA{secrets.token_hex(8).upper()}"
@@ -73,9 +73,7 @@ def every(count: int, faults: Sequence[str] = FAULTS, only: str = "", seed: int 
 def times(count: int, fault: str, only: str = "") -> Plan:
     """A plan: the first so many requests get a fault."""
     left = iter(range(count))
-    return lambda method, path: (
-        fault if re.search(only, f"{method} {path}") and next(left, None) is not None else None
-    )
+    return lambda method, path: fault if re.search(only, f"{method} {path}") and next(left, None) is not None else None
 
 
 def refusing(code: str, status: str = "403 Forbidden", only: str = "") -> Plan:
@@ -92,7 +90,7 @@ class FlakyS3:
         requests: that came in, oldest first.
     """
 
-    late: float = 1.5
+    late: float = 1.0
     requests: list[Request] = field(default_factory=list)
     _plan: Plan = field(default=lambda method, path: None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -174,8 +172,10 @@ class FlakyS3:
             time.sleep(self.late)
         # What was read of the request stays unread where it was not carried out: so the connection cannot go on.
         headers = [item for item in said[1] if item[0].lower() not in ("content-length", "connection")]
-        length = dict((key.lower(), value) for key, value in said[1]).get("content-length", str(len(body)))
-        start_response(said[0] if fault != "dropped" else "500 x", [*headers, ("Content-Length", length), ("Connection", "close")])
+        length = {key.lower(): value for key, value in said[1]}.get("content-length", str(len(body)))
+        start_response(
+            said[0] if fault != "dropped" else "500 x", [*headers, ("Content-Length", length), ("Connection", "close")]
+        )
         if fault == "truncated":
             return _half(environ, body)
         return [b"" if method == "HEAD" else body]
