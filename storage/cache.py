@@ -7,6 +7,7 @@ nothing of images or models.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,11 @@ class Cache:
         check_array(store, SEEDS, {"shard": layout.shards, "slot": layout.slots}, layout.seeds_chunk(), ["uint64"])
         self.group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
 
+    @cached_property
+    def _seeds(self) -> Any:
+        """Opened once: a student asks for the seeds of every data shard."""
+        return self.group[SEEDS]
+
     @property
     def teachers(self) -> tuple[str, ...]:
         """Names of the teachers whose arrays are laid out, finished or not; not those that were stopped in that."""
@@ -228,9 +234,8 @@ class Cache:
 
     def seeds(self, shard: int) -> npt.NDArray[np.uint64]:
         """Seeds of a data shard: uint64 [slot], as many as it has samples."""
-        array: Any = self.group[SEEDS]
         try:
-            return np.asarray(array[shard, : self.layout.sizes[shard]])
+            return np.asarray(self._seeds[shard, : self.layout.sizes[shard]])
         except (ValueError, RuntimeError) as error:
             raise DamagedObjectError(
                 f"the seeds of data shard {shard} in {self.place} are damaged, and their record with them ({error}); "
