@@ -15,18 +15,15 @@ again; refused: nobody need try again."""
 _PASSING_NAMES = frozenset(
     {
         "TimeoutError",
-        "ConnectionError",  # Python's and botocore's
-        "ConnectTimeoutError",
-        "ReadTimeoutError",
-        "FSTimeoutError",
-        "HTTPClientError",
+        "ConnectionError",  # Python's, and botocore's
+        "HTTPClientError",  # botocore's: ReadTimeoutError, ConnectionClosedError and others
         "ResponseParserError",
+        "ResponseStreamingError",
         "IncompleteRead",
         "IncompleteReadError",
-        "ClientPayloadError",
+        "ClientPayloadError",  # aiohttp's, as are the next two
         "ClientConnectionError",
         "ServerDisconnectedError",
-        "ResponseStreamingError",
     }
 )
 _PASSING_CODES = frozenset(

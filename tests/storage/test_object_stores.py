@@ -193,7 +193,7 @@ def test_without_credentials_it_says_where_they_come_from(place, monkeypatch):
 URLS = [f"s3://{KEY}:{SECRET}@bucket/x", f"s3://{SECRET.replace('/', '-')}@bucket/x", f"gs://u:{SECRET}@b/x.tar"]
 
 
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("url", URLS, ids=["key and secret", "secret", "another scheme"])
 def test_credentials_in_a_url_are_refused_and_not_printed(url):
     for opens in (open_place, open_parent):
         with pytest.raises(StoreError, match="holds credentials") as caught:
