@@ -21,7 +21,7 @@ class GaveUpError(Exception):
     """
 
     def __init__(self, attempts: int, seconds: float, last: Exception) -> None:
-        super().__init__(f"{attempts} attempts in {seconds:.0f} s")
+        super().__init__(f"{attempts} attempt{'s' * (attempts > 1)} in {seconds:.0f} s")
         self.last = last
 
 

@@ -16,10 +16,16 @@ from trials.onetask import OneTask
 from zarr.storage import FsspecStore
 
 import stillroom
+from stillroom.stages.cachecheck import check_block, check_seeds
+from stillroom.stages.datacheck import check_data_shard, check_description
+from stillroom.stages.evaluationcheck import recheck_evaluation
 from stillroom.stages.gc import collect
+from stillroom.stages.objectcheck import check_objects
+from stillroom.stages.places import holdings
 from stillroom.stages.repair import repair
 from stillroom.stages.seal import seal_cache
 from stillroom.stages.status import status_of
+from stillroom.stages.taskcheck import check_tasks
 from stillroom.storage.cache import Cache
 from stillroom.storage.claims import Claims
 from stillroom.storage.dataset import Dataset
@@ -249,7 +255,7 @@ def test_damage_in_a_bucket_is_found_and_repaired_and_the_run_sealed(taught, run
     }
 
 
-@pytest.mark.parametrize("only", ["/cache/teachers/t/logits", "/cache/seeds", "/data/index", "/tars/", "/eval/ledger"])
+@pytest.mark.parametrize("only", ["/cache/teachers/t/logits", "/tars/"])
 def test_an_outage_is_not_taken_for_damage(taught, s3, run_stages, only):
     """What was not reached is not wrong: nothing is to be done again for it."""
     config, _ = taught
@@ -257,6 +263,41 @@ def test_an_outage_is_not_taken_for_damage(taught, s3, run_stages, only):
     with s3.failing(refusing("AccessDenied", only=f"GET.*{only}")), pytest.raises(UnreachableError):
         run_stages(config, "verify", again=True)
     assert records(config) == before
+
+
+def _check_block(config):
+    cache = Cache(config.cache_place)
+    return check_block(cache, cache.teacher("t"), 0, 0)
+
+
+def _check_cache(config):
+    (holding,) = (item for item in holdings(config) if item.name == "cache")
+    return check_objects(holding, 0, 1)
+
+
+CHECKS = {
+    "index": ("/data/index", lambda config: check_data_shard(config, "train", 0)),
+    "tar": ("/tars/", lambda config: check_data_shard(config, "train", 0)),
+    "description": ("/data/index", lambda config: check_description(config, "train")),
+    "seeds": ("/cache/seeds/c", check_seeds),
+    "logits": ("/logits/c", _check_block),
+    "canaries": ("/canaries/c", _check_block),
+    "evaluation": ("/evaluation/c", lambda config: recheck_evaluation(config, "t")),
+    "records": ("/cache/ledger/teachers/t/blocks", _check_cache),
+    "objects": ("/cache/seeds/c", _check_cache),
+    "tasks": ("/cache/ledger/seeds", check_tasks),
+    "a task": ("/cache/ledger/teachers/t/blocks", check_tasks),
+    "what is ours": ("/cache/zarr.json", holdings),
+    "garbage": ("/cache/ledger/teachers/t/blocks", lambda config: list(collect(config))),
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_no_check_takes_an_outage_for_damage(taught, s3, name):
+    config, _ = taught
+    only, check = CHECKS[name]
+    with s3.failing(refusing("AccessDenied", only=f"GET.*{only}")), pytest.raises(UnreachableError):
+        check(config)
 
 
 # Several writers
