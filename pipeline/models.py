@@ -141,6 +141,8 @@ def weights_digest(path: str) -> str:
         ModelError: there is no such file.
     """
     if not Path(path).is_file():
+        if "://" in path:
+            raise ModelError(f"weights {path} are at a URL; they are read from a local file: copy them, give its path")
         raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
     status = Path(path).stat()
     return _sha256(path, status.st_mtime_ns, status.st_size)

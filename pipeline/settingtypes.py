@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from ..storage.errors import ConfigError
-from ..storage.urls import danger
+from ..storage.urls import danger, shown
 from .torchvisionname import is_torchvision, parse_torchvision
 
 
 def _safe(url: str) -> str:
     if reason := danger(url):
-        raise ValueError(f"{url!r} {reason}, which is never done; give a path or a plain URL")
+        raise ValueError(f"{shown(url)!r} {reason}, which is never done; give a path or a plain URL")
     return url
 
 
@@ -23,7 +23,7 @@ def _all_safe(urls: str) -> str:
         except ConfigError as error:
             raise ValueError(str(error)) from error
     for reason in filter(None, map(danger, urls.split("::"))):
-        raise ValueError(f"{urls!r} {reason}, which is never done; give a path or a plain URL")
+        raise ValueError(f"{shown(urls)!r} {reason}, which is never done; give a path or a plain URL")
     return urls
 
 

@@ -11,7 +11,7 @@ from ..pipeline.config import Config
 from ..pipeline.seeds import seeds_of, uid_of
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset, ingest_task
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from ..storage.layout import SEEDS_TASK, block_task, canary_place
 from ..storage.logits import TeacherLogits
 from .findings import Failure, Finding
@@ -39,6 +39,8 @@ def check_seeds(config: Config) -> Finding:
         finding.checked[SEEDS] += len(index)
         try:
             seeds = cache.seeds(shard)
+        except UnreachableError:
+            raise
         except StillroomError as error:
             finding.failures.append(Failure(SEEDS, f"data shard {shard}", str(error), redo))
             continue
@@ -70,6 +72,8 @@ def check_block(cache: Cache, teacher: TeacherLogits, shard: int, block: int) ->
         try:
             logits = teacher.logits(shard, view)
             teacher.digests(shard, view)
+        except UnreachableError:
+            raise
         except StillroomError as error:
             return failed(LOGITS, f"view {view}", str(error))
         finding.checked[LOGITS] += len(logits)
@@ -82,6 +86,8 @@ def check_block(cache: Cache, teacher: TeacherLogits, shard: int, block: int) ->
         try:
             canary = teacher.canary(number)
             expected = int(teacher.digests(shard, canary.view)[canary.slot])
+        except UnreachableError:
+            raise
         except StillroomError as error:
             return failed(CANARIES, f"canary {number}", str(error))
         finding.checked[CANARIES] += 1

@@ -4,7 +4,7 @@ that were indexed. That finds what was changed together with its record, and tar
 
 from ..pipeline.config import Config
 from ..storage.dataset import DESCRIPTION, WHOLE_TASK, Dataset, contents_digest, index_name, ingest_task
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from .findings import Failure, Finding
 from .places import place_of
 
@@ -23,6 +23,8 @@ def check_data_shard(config: Config, part: str, shard: int) -> Finding:
             message = f"has {len(index)} samples, {data.sizes[shard]} are in {DESCRIPTION}"
             finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", message, redo))
             return finding
+    except UnreachableError:
+        raise
     except StillroomError as error:
         # Without its record, the task is to be done anyway.
         drop = redo if data.ledger.has(redo[1]) else None
@@ -31,6 +33,8 @@ def check_data_shard(config: Config, part: str, shard: int) -> Finding:
     try:
         data.images(shard, index)
         finding.checked[CHECK] = len(index)
+    except UnreachableError:
+        raise
     except StillroomError as error:
         # A tar that is not ours is not made again: whoever has it must restore it.
         where = f"{part}: {data.description.shards[shard]}"
@@ -44,6 +48,8 @@ def check_description(config: Config, part: str) -> Finding:
     finding = Finding({CHECK: 1})
     try:
         indexes = [data.index(shard) for shard in range(len(data.sizes))]
+    except UnreachableError:
+        raise
     except StillroomError:
         return finding  # the check of that data shard says so
     if contents_digest(indexes, data.classes) != data.description.digest:

@@ -5,7 +5,7 @@ import numpy as np
 from ..pipeline.config import Config
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from ..storage.layout import evaluation_task
 from .findings import Failure, Finding
 from .plaincheck import differing, maker_of
@@ -29,6 +29,8 @@ def recheck_evaluation(config: Config, name: str) -> Finding:
     data = Dataset(config.eval_place)
     try:
         logits = cache.teacher(name).evaluation()
+    except UnreachableError:
+        raise
     except StillroomError as error:
         return failed("", str(error))
     if logits.shape != (data.samples, len(data.classes)):

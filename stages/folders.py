@@ -120,6 +120,11 @@ def file_size(path: Path) -> int:
 
 def _refuse_no_folder(root: str, setting: str, wanted: str) -> None:
     if not Path(root).is_dir():
+        if "://" in root:
+            raise DataError(
+                f"{setting} is {root!r}, a URL; folders of images are read from this machine's file system: give a "
+                "path, or in an object store WebDataset tars, such as s3://bucket/{000..127}.tar"
+            )
         raise DataError(f"{setting} is {root!r}, which is no folder; give {wanted}, or .tar files")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..pipeline.config import Config
 from ..storage import errornotes
 from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from ..storage.ledger import Ledger
 from ..storage.place import temporary_of
 from ..storage.sealed import SEALED_TASK, DamagedSealError
@@ -136,6 +136,8 @@ def _unlisted(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Le
     names = list(holding.names())
     try:
         listed = frozenset(name for record in ledger.records() for name in record.objects)
+    except UnreachableError:
+        raise
     except StillroomError as error:
         for name in holding.unlisted(iter(names), frozenset()):
             yield Leftover(holding.name, name, holding.place.size(name) or 0, f"a record is damaged: {error}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError
+from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
 from ..storage.layout import SEEDS_TASK
 from ..storage.ledger import Ledger, Record, Written
 from ..storage.place import Place, temporary_of
@@ -88,6 +88,8 @@ def _records(snapshot: Snapshot, tasks: Sequence[str], holding: Holding, finding
     for task in tasks:
         try:
             record = snapshot.get(task)
+        except UnreachableError:
+            raise
         except StillroomError as error:
             where = f"{holding.name}: {name_of(task)}"
             finding.failures.append(Failure(CHECK, where, str(error), (holding.name, task)))
@@ -131,6 +133,8 @@ def _lying_about(holding: Holding, ledger: Ledger) -> list[str]:
     names = list(holding.names())
     try:
         listed = frozenset(name for record in ledger.records() for name in record.objects)
+    except UnreachableError:
+        raise
     except StillroomError:
         return []  # a damaged record, which is a failure of its own, hides what it lists
     unlisted = sum(1 for _ in holding.unlisted(iter(names), listed))

@@ -7,7 +7,7 @@ from functools import partial
 from ..pipeline.config import Config
 from ..storage.cache import Cache
 from ..storage.dataset import DESCRIPTION, REJECTED, WHOLE_TASK, index_name, ingest_task, shard_name
-from ..storage.errors import StoreError
+from ..storage.errors import StoreError, UnreachableError
 from ..storage.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
 from ..storage.ledger import FOLDER
 from ..storage.place import Place, temporary_of
@@ -104,6 +104,8 @@ def _layout(place: Place) -> Layout | None:
     """None where the seeds are not written, or damaged."""
     try:
         return Cache(place).layout
+    except UnreachableError:
+        raise
     except StoreError:
         return None
 

@@ -14,7 +14,7 @@ from ..pipeline.settings import Teacher
 from ..storage.cache import Cache
 from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from ..storage.layout import plain_layout_task, plain_task
 from .classes import classes_of
 from .findings import Failure, Finding
@@ -39,6 +39,8 @@ def recheck_plain(config: Config, name: str, shard: int) -> Finding:
 
     try:
         crop = cached.plain_crop()
+    except UnreachableError:
+        raise
     except StillroomError as error:
         if not shard:  # said once for all
             finding.failures.append(Failure(CHECK, f"teacher {name}, plain views", str(error), layout))
@@ -53,6 +55,8 @@ def recheck_plain(config: Config, name: str, shard: int) -> Finding:
         return finding
     try:
         logits = cached.plain(shard)
+    except UnreachableError:
+        raise
     except StillroomError as error:
         return failed("", str(error))
     finding.checked[CHECK] = len(logits)

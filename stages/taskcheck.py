@@ -4,7 +4,7 @@ A record that is gone, or that is of other inputs, leaves no damaged object behi
 """
 
 from ..pipeline.config import Config
-from ..storage.errors import StillroomError
+from ..storage.errors import StillroomError, UnreachableError
 from ..storage.ledger import Ledger
 from .findings import Failure, Finding
 from .ingest import STAGE as INGEST
@@ -20,6 +20,8 @@ def check_tasks(config: Config) -> Finding:
     for stage in (INGEST, SEEDS, TEACHER):
         try:
             tasks, check = stage.tasks(config), stage.done(config)
+        except UnreachableError:
+            raise
         except StillroomError as error:
             finding.failures.append(Failure(CHECK, stage.name, str(error)))
             break  # the stages after it build on it
@@ -33,6 +35,8 @@ def check_tasks(config: Config) -> Finding:
                 if check(task):
                     continue
                 message = f"{task.name} is not done; run `stillroom {stage.name}`"
+            except UnreachableError:
+                raise
             except StillroomError as error:
                 message = str(error)
             about = holding, home.record

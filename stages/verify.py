@@ -15,7 +15,7 @@ from ..pipeline.config import Config
 from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
-from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError
+from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
 from ..storage.fingerprint import canonical, digest
 from ..storage.layout import block_task, plain_folder, teacher_folder
 from ..storage.ledger import Ledger, Record
@@ -198,6 +198,8 @@ def _guarded(check: str, where: str, body: Callable[[], Finding]) -> Finding:
     """A check that stops at an error has failed there."""
     try:
         return body()
+    except UnreachableError:
+        raise
     except StillroomError as error:
         return Finding({check: 1}, [Failure(check, where, str(error))])
 

@@ -7,6 +7,7 @@ nothing of images or models.
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,7 @@ class Cache:
         self.ledger = Ledger(place)
         self._records: dict[str, Record] = {}
         self._identities: dict[str, str] = {}
+        self._listed: dict[str, list[str]] = {}
         self._layout: Layout | None = None
         self._sealed: Snapshot | None = None
         record = self._record(SEEDS_TASK)
@@ -213,6 +215,11 @@ class Cache:
         check_array(store, SEEDS, {"shard": layout.shards, "slot": layout.slots}, layout.seeds_chunk(), ["uint64"])
         self.group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
 
+    @cached_property
+    def _seeds(self) -> Any:
+        """Opened once: a student asks for the seeds of every data shard."""
+        return self.group[SEEDS]
+
     @property
     def teachers(self) -> tuple[str, ...]:
         """Names of the teachers whose arrays are laid out, finished or not; not those that were stopped in that."""
@@ -227,9 +234,8 @@ class Cache:
 
     def seeds(self, shard: int) -> npt.NDArray[np.uint64]:
         """Seeds of a data shard: uint64 [slot], as many as it has samples."""
-        array: Any = self.group[SEEDS]
         try:
-            return np.asarray(array[shard, : self.layout.sizes[shard]])
+            return np.asarray(self._seeds[shard, : self.layout.sizes[shard]])
         except (ValueError, RuntimeError) as error:
             raise DamagedObjectError(
                 f"the seeds of data shard {shard} in {self.place} are damaged, and their record with them ({error}); "
@@ -292,12 +298,18 @@ class Cache:
                 "than this cache's; run `stillroom teacher` to do the task again"
             )
 
+    def _layouts(self, folder: str, *, afresh: bool) -> list[str]:
+        """Tasks that laid arrays out, listed once: every object of metadata asks for them."""
+        if afresh or not self._listed.get(folder):
+            self._listed[folder] = list(self.ledger.tasks(folder))
+        return self._listed[folder]
+
     def _expect(self, name: str, *, afresh: bool = False) -> list[Written]:
         """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
         tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK, SEALED_TASK)
         named: list[str] = []
         for task in tasks:
-            named += self.ledger.tasks(task.rstrip("/")) if task.endswith("/") else [task]
+            named += self._layouts(task.rstrip("/"), afresh=afresh) if task.endswith("/") else [task]
         found = (self._record(task, afresh=afresh) for task in named)
         records = [record for record in found if record is not None]
         forms = [record.objects[name] for record in records if name in record.objects]

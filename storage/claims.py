@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from .errors import MissingObjectError, StillroomError
@@ -72,6 +72,7 @@ class Claim:
         self.place = place
         self.name = name
         self.holder = holder
+        self._written = holder.to_json()
         self._beat = beat
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"claim {name}", daemon=True)
@@ -86,10 +87,9 @@ class Claim:
         """Give it back, if it is still ours."""
         self._over.set()
         self._thread.join()
-        if self.held():
-            if self.holder.count:
-                self.place.delete(Ledger(self.place).beat(self.name))
-            self.place.delete(Ledger(self.place).claim(self.name))
+        if self.holder.count and self.held():
+            self.place.delete(Ledger(self.place).beat(self.name))
+        self.place.delete(Ledger(self.place).claim(self.name), self._written)
 
     def settle(self, task: str) -> bool:
         """After the task's record was written: whether what is there now is one writer's work.
@@ -142,12 +142,14 @@ class Claims:
                 continue
             if not self._dead(place, name, other):
                 return other
-            if holder_of(place, name) == other:
-                place.delete(Ledger(place).claim(name))
+            with suppress(MissingObjectError):
+                claim = place.read(Ledger(place).claim(name))
+                if holder_of(place, name) == other:
+                    place.delete(Ledger(place).claim(name), claim)
         # Whoever seals the ledger looks for claims after taking this one: one of the two sees the other.
         sealer = holder_of(place, SEALED_TASK) if name != SEALED_TASK else None
         if sealer is not None and not self._dead(place, SEALED_TASK, sealer):
-            place.delete(Ledger(place).claim(name))
+            place.delete(Ledger(place).claim(name), mine.to_json())
             return sealer
         return Claim(place, name, mine, self.beat)
 

@@ -43,6 +43,12 @@ class MissingObjectError(StoreError):
     code = "missing"
 
 
+class UnreachableError(StoreError):
+    """An object store does not answer, or refuses: which says nothing of what is in it."""
+
+    code = "unreachable"
+
+
 class DamagedObjectError(StoreError):
     """An object's size or digest differs from its record."""
 

@@ -85,8 +85,10 @@ class LocalPlace(Place):
         folder = self.root / prefix
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if folder.is_dir() else []
 
-    def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+    def delete(self, name: str, only: bytes | None = None) -> None:
+        with suppress(FileNotFoundError, MissingObjectError):
+            if only is not None and self.read(name) != only:
+                return
             os.unlink(self.root / name)  # noqa: PTH108
 
     def at(self, name: str) -> "LocalPlace":

@@ -57,6 +57,10 @@ class Place(ABC):
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Write an object whole where there is none of that name.
 
+        Args:
+            name: of the object.
+            data: which no other caller brings for that name: by them a writer that got no answer knows its own.
+
         Returns:
             Whether it was written; False where there was one. Of several callers at once, one gets True.
         """
@@ -70,8 +74,13 @@ class Place(ABC):
         """Names of the folders directly under the folder `prefix`, sorted."""
 
     @abstractmethod
-    def delete(self, name: str) -> None:
-        """Remove an object; no error where there is none."""
+    def delete(self, name: str, only: bytes | None = None) -> None:
+        """Remove an object; no error where there is none.
+
+        Args:
+            name: of the object.
+            only: remove it where it holds these bytes alone, as it is now. Looking and removing are two steps.
+        """
 
     @abstractmethod
     def at(self, name: str) -> "Place":

@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-import fsspec
-
 from .errors import StoreError
+from .filesystems import FileSystem
 from .localplace import LocalPlace
 from .place import Place
 from .remoteplace import RemotePlace
@@ -13,6 +12,13 @@ from .remoteplace import RemotePlace
 _COMMAND = re.compile(r"(^|[{,;\s]|::)\s*pipe:", re.IGNORECASE)
 _RUNS_CODE = frozenset({"reference", "dask", "generic", "git", "dvc", "jupyter", "jlab", "pyscript"})
 """File systems of fsspec that evaluate templates, run a program or hand work to another machine."""
+_CREDENTIALS = re.compile(r"://([^/@]*:[^@]*|[^/@]*)@")
+"""A key and a secret before a bucket's name. A secret may hold slashes; a bucket's name holds no colon."""
+
+
+def shown(url: str) -> str:
+    """A URL as it may be printed: without credentials."""
+    return _CREDENTIALS.sub("://…@", url)
 
 
 def danger(url: str) -> str:
@@ -21,6 +27,8 @@ def danger(url: str) -> str:
         return "would run a command"
     if "://" not in url:
         return ""
+    if _CREDENTIALS.search(url):
+        return "holds credentials, which are taken from the environment alone: using them"
     if "::" in url:
         return "is a chain of file systems"
     scheme = url.partition("://")[0].strip().lower()
@@ -31,21 +39,19 @@ def open_place(url: str) -> Place:
     """The place at `url`: a path, `file://…`, or any URL that fsspec knows, such as `s3://bucket/prefix`.
 
     Raises:
-        StoreError: fsspec does not know the protocol, or its package is not installed; or it could run code.
+        StoreError: fsspec does not know the protocol, or its package is not installed; or it could run code, or holds
+            credentials.
     """
     if reason := danger(url):
         raise StoreError(
-            f"{url!r} {reason}, which is never done; give a path, or a plain URL such as s3://bucket/prefix"
+            f"{shown(url)!r} {reason}, which is never done; give a path, or a plain URL such as s3://bucket/prefix"
         )
     if url.startswith("file://"):
         return LocalPlace(Path(url.removeprefix("file://")))
     if "://" not in url:
         return LocalPlace(Path(url))
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"{url} cannot be opened: {error}") from error
-    return RemotePlace(filesystem, root, url)
+    opened = FileSystem(url)
+    return RemotePlace(opened, opened.root(), url, opened.retry())
 
 
 def open_parent(url: str) -> tuple[Place, str]:

@@ -3,6 +3,7 @@
 import io
 import os
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,35 @@ def run_config(run_tables: Callable[..., Tables]) -> Callable[..., Config]:
         return parse_config(run_tables(folder, **changes))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A real S3 server on the loopback, that can be told to fail: `trials.flakys3.FlakyS3`."""
+    from trials.flakys3 import FlakyS3
+
+    server = FlakyS3()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same, with its credentials in the environment, and clients that know of no other."""
+    import fsspec
+
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    """URL of an empty bucket."""
+    url: str = s3.bucket(f"bucket-{uuid.uuid4().hex}")
+    return url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from stillroom.storage.remoteplace import RemotePlace
 from stillroom.storage.urls import open_place
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "remote", "s3"])
 def place(request, tmp_path):
     if request.param == "local":
         return open_place(str(tmp_path / "place"))
+    if request.param == "s3":
+        return open_place(f"{request.getfixturevalue('bucket')}/place")
     return open_place(f"memory://{uuid.uuid4().hex}/place")
 
 
@@ -132,6 +135,34 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(place):
     place.delete("a")
     place.delete("never")
     assert list(place.list()) == ["b"]
+
+
+def test_an_object_that_holds_something_else_is_not_deleted(place):
+    fill(place, "a")
+    place.delete("a", b"b")
+    assert place.read("a") == b"a"
+    place.delete("a", b"a")
+    place.delete("a", b"a")
+    assert list(place.list()) == []
+
+
+def test_what_is_there_is_not_created_again(place):
+    assert place.create("a/b", b"first")
+    assert not place.create("a/b", b"second")
+    assert place.read("a/b") == b"first"
+
+
+def test_of_many_at_once_one_creates(place):
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            won = list(pool.map(lambda n, name=f"{number}": place.create(name, b"%d" % n), range(8)))
+            assert sum(won) == 1
+            assert place.read(f"{number}") == b"%d" % won.index(True)
+
+
+def test_a_range_of_nothing_is_missing(place):
+    with pytest.raises(MissingObjectError):
+        place.read_range("nothing", 3, 3)
 
 
 def test_a_place_below_names_its_objects_from_there(place):

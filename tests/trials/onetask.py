@@ -14,23 +14,26 @@ from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.claims import Claims, claims_in
 from stillroom.storage.layout import block_task
 from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
 from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.place import temporary_of
+from stillroom.storage.place import Place, temporary_of
 from stillroom.storage.teacherwriter import TeacherWriter
+from stillroom.storage.urls import open_place
 
 SLOTS, VIEWS, CLASSES, SIZE = 40, 2, 50, 4
 TASK = block_task("t", 0, 0)
 
 
-class SlowPlace(LocalPlace):
-    """A local place with something to do before each write, as a busy disk would make it."""
+def slow(place: Place, before_write: Callable[[str], None] | None) -> Place:
+    """The place with something to do before each write, as a busy disk would make it."""
+    write = place.write
+    if before_write is not None:
 
-    before_write: Callable[[str], None] = staticmethod(lambda name: None)
+        def slowly(name: str, data: bytes | memoryview) -> None:
+            before_write(name)
+            write(name, data)
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        self.before_write(name)
-        super().write(name, data)
+        place.write = slowly  # type: ignore[method-assign]
+    return place
 
 
 @dataclass(frozen=True)
@@ -38,22 +41,22 @@ class OneTask:
     """The cache, and its one block.
 
     Attributes:
-        folder: where it is.
+        folder: where it is: a path, or a URL.
     """
 
-    folder: Path
+    folder: Path | str
+
+    def place(self) -> Place:
+        return open_place(str(self.folder))
 
     def create(self) -> None:
         """The cache with its seeds and its teacher's layout."""
         info = CacheInfo({}, 0, {"data": "none"}, (SLOTS,), VIEWS)
-        create_cache(LocalPlace(self.folder), info, [np.arange(SLOTS, dtype=np.uint64)])
+        create_cache(self.place(), info, [np.arange(SLOTS, dtype=np.uint64)])
         self.writer().lay_out()
 
     def writer(self, before_write: Callable[[str], None] | None = None, views: int = VIEWS) -> TeacherWriter:
-        place = SlowPlace(self.folder)
-        if before_write is not None:
-            place.before_write = before_write  # type: ignore[method-assign]
-        cache = Cache(place)
+        cache = Cache(slow(self.place(), before_write))
         info = TeacherInfo({"model": "none"}, CLASSES, SIZE, "float16", (1,))
         return TeacherWriter(cache.ledger, cache.layout, "t", info, cache.info.views, views)
 
@@ -71,7 +74,7 @@ class OneTask:
             )
             return {"value": value}
 
-        place = LocalPlace(self.folder)
+        place = self.place()
         return Stage(
             "write",
             "blocks",
@@ -106,7 +109,7 @@ class OneTask:
 
     def forget(self) -> None:
         """Have it done again."""
-        Ledger(LocalPlace(self.folder)).drop(TASK)
+        Ledger(self.place()).drop(TASK)
 
     def wrong(self, allowed: set[int], *, halted: bool = False) -> list[str]:
         """What is not as one of these writers alone would have left it.
@@ -115,7 +118,7 @@ class OneTask:
             allowed: what they write.
             halted: whether one of them is halted, maybe in the midst of a write.
         """
-        place = LocalPlace(self.folder)
+        place = self.place()
         record = Ledger(place).get(TASK)
         if record is None:
             return ["there is no record"]
