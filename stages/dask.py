@@ -1,95 +1,276 @@
-"""The Dask executor: tasks as futures on worker processes, of this machine or of a running cluster.
+"""The Dask executor: tasks as futures on worker processes, of this machine or of a cluster.
 
-Dask may run a task twice; tasks write the same bytes again and their record last, so that does no harm.
+Each worker has one task in hand and none waiting: its death tells of that task alone, and of a hundred thousand tasks
+no more are on their way than there are workers. Dask may run a task twice; tasks write the same bytes again and their
+record last, so that does no harm.
 """
 
+import secrets
+import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import distributed
 
 from ..pipeline.config import Config
-from ..storage.claims import Claims
-from ..storage.errors import ConfigError, StillroomError
-from .executors import Busy, Executor, Outcome, attempt
+from ..storage.errors import StillroomError
+from .daskcluster import Fleet, open_fleet
+from .daskworker import Halted, StageOnWorker, halt, work
+from .executors import Busy, Executor, Outcome
 from .stage import Advance, Stage, Task
 from .stop import StopRequest
 
-_RETRIES = 2
-_POLL_SECONDS = 2.0
+RETRIES = 2
+"""Times that a task is tried again after an error of the system: a disk, a network."""
+_BUSY_SECONDS = 2.0
+_RETRY_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_MEND_SECONDS = 10.0
+_WAIT_SAID_SECONDS = 60.0
+_DROP_SECONDS = 4.0
 
 
 class Dask(Executor):
-    """Tasks on a Dask cluster.
+    """Tasks on a Dask cluster, which is opened for the first of them.
 
     Args:
-        scheduler: address of a running scheduler, or "local" for worker processes on this machine.
-        workers: how many, where they are local.
+        where: "local", "cuda", "slurm", or the address of a scheduler; see `open_fleet`.
+        workers: how many, where they are ours; None: as many as suit.
         stop: whether we were asked to stop.
-
-    Raises:
-        ConfigError: no scheduler answers there.
+        crew: told how many workers there are, whenever that changes.
     """
 
-    def __init__(self, scheduler: str, workers: int, stop: StopRequest | None = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        workers: int | None = None,
+        stop: StopRequest | None = None,
+        crew: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._where, self._workers = where, workers
         self._stop = stop or StopRequest()
-        self._cluster: Any = None
-        if scheduler == "local":
-            self._cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-            )
-        try:
-            self._client = distributed.Client(self._cluster or scheduler, timeout="20s")
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
+        self._crew = crew
+        self._fleet: Fleet | None = None
+        self._tokens: dict[tuple[str, Config, bool], str] = {}
 
     def run(
         self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance, *, again: bool = False
     ) -> Iterator[tuple[Task, Outcome]]:
-        futures = {self._submit(stage, config, task, again): task for task in tasks}
-        coming = distributed.as_completed(futures)
-        for future in coming:
-            self._stop.check()
-            task = futures.pop(future)
-            try:
-                outcome: Outcome | Busy = future.result()
-            except distributed.KilledWorker as error:
-                raise StillroomError(f"{stage.name}: workers died again and again in {task.name}: {error}") from error
-            if isinstance(outcome, Busy):
-                retried = self._submit(stage, config, task, again)
-                futures[retried] = task
-                coming.add(retried)
-                continue
-            if outcome is not None:
-                advance(task.units)
-            yield task, outcome
+        self._fleet = self._fleet or open_fleet(self._where, self._workers, config, stage.name)
+        token = self._told(self._fleet, stage, config, again)
+        yield from _Wave(self._fleet, token, stage.name, tasks, advance, self._stop, self._crew).run()
 
     def close(self) -> None:
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        if self._fleet is None:
+            return
+        try:
+            if self._fleet.cluster is None:  # others' workers stay, without what they built for us
+                for token in self._tokens.values():
+                    with suppress(OSError, TimeoutError, ValueError):
+                        self._fleet.client.unregister_worker_plugin(token)
+        finally:
+            self._fleet.close()
 
-    def _submit(self, stage: Stage, config: Config, task: Task, again: bool) -> Any:
-        return self._client.submit(_work, stage.name, config, task, again, pure=False, retries=_RETRIES)
+    def _told(self, fleet: Fleet, stage: Stage, config: Config, again: bool) -> str:
+        """Give every worker a stage and its config, once for all waves; the token that names them."""
+        key = stage.name, config, again
+        if key not in self._tokens:
+            token = f"stillroom-{stage.name}-{secrets.token_hex(8)}"
+            plugin = StageOnWorker(token, stage.name, config, again, fleet.threads, fleet.here)
+            try:
+                fleet.client.register_plugin(plugin, name=token)
+            except ImportError as error:
+                raise StillroomError(f"workers cannot import what they are to run ({fleet.about}): {error}") from error
+            self._tokens[key] = token
+        return self._tokens[key]
 
 
-def _work(stage: str, config: Config, task: Task, again: bool) -> Outcome | Busy:
-    """What a worker process does."""
-    from .registry import stage_named
+class _Wave:
+    """Tasks that do not depend on each other, on their way.
 
-    outcome = attempt(stage_named(stage), config, task, lambda _: None, _claims(), again=again)
-    if isinstance(outcome, Busy):
-        time.sleep(_POLL_SECONDS)
-    return outcome
+    Args:
+        fleet: whose workers do them.
+        token: of the stage, as they know it.
+        stage: its name.
+        tasks: which.
+        advance, stop, crew: whom to tell, and whom to heed.
+    """
 
+    def __init__(
+        self,
+        fleet: Fleet,
+        token: str,
+        stage: str,
+        tasks: Sequence[Task],
+        advance: Advance,
+        stop: StopRequest,
+        crew: Callable[[int], None],
+    ) -> None:
+        self._fleet, self._token, self._stage = fleet, token, stage
+        self._advance, self._stop, self._crew = advance, stop, crew
+        self._waiting = deque(tasks)
+        self._later: deque[tuple[float, Task]] = deque()
+        self._flying: dict[Any, tuple[Task, str | None]] = {}
+        self._heard: SimpleQueue[Any] = SimpleQueue()
+        self._units: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._workers: list[str] = []
+        self._looked = self._mended = self._manned = time.monotonic() - _LOOK_SECONDS
+        self._halting = False
 
-@lru_cache(maxsize=1)
-def _claims() -> Claims:
-    """The worker process's: it remembers how long it has watched others' claims."""
-    return Claims()
+    def run(self) -> Iterator[tuple[Task, Outcome]]:
+        client = self._fleet.client
+        client.subscribe_topic(self._token, lambda event: self._heard.put(event[1]))
+        try:
+            while self._waiting or self._later or self._flying:
+                self._heed()
+                self._look()
+                self._feed()
+                yield from self._hear()
+            self._stop.check()
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            with suppress(OSError, TimeoutError, ValueError):
+                client.unsubscribe_topic(self._token)
+
+    def _heed(self) -> None:
+        """Once we were asked to stop, begin nothing more; what is in hand may be finished."""
+        if self._stop.signal is not None and not self._halting:
+            self._halting = True
+            self._waiting.clear()
+            self._later.clear()
+            self._halt(drop=False)
+
+    def _look(self) -> None:
+        """See who is there."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        before, self._workers = len(self._workers), self._fleet.workers()
+        if len(self._workers) != before:
+            self._crew(len(self._workers))
+        if self._workers:
+            self._manned = now
+        elif now - self._manned >= _WAIT_SAID_SECONDS:
+            self._manned = now
+            print(f"stillroom: {self._stage}: no worker is there ({self._fleet.about})", file=sys.stderr, flush=True)
+        if now - self._mended >= _MEND_SECONDS:
+            self._mended = now
+            self._fleet.mend()
+
+    def _feed(self) -> None:
+        """Give each worker that has none a task."""
+        now = time.monotonic()
+        for _ in range(len(self._later)):
+            due, task = self._later.popleft()
+            if due <= now:
+                self._waiting.append(task)
+            else:
+                self._later.append((due, task))
+        occupied = {worker for _, worker in self._flying.values()}
+        free: deque[str | None] = deque(worker for worker in self._workers if worker not in occupied)
+        if not self._workers and not self._flying:
+            free.append(None)  # a cluster that grows with its work has none until there is some
+        while self._waiting and free and len(self._flying) < max(1, len(self._workers)):
+            task, worker = self._waiting.popleft(), free.popleft()
+            asked = {"workers": [worker], "allow_other_workers": True} if worker is not None else {}
+            key = f"{task.name}-{secrets.token_hex(4)}"
+            future = self._fleet.client.submit(work, self._token, task, key=key, pure=False, **asked)
+            self._flying[future] = task, worker
+            future.add_done_callback(self._heard.put)
+
+    def _hear(self) -> Iterator[tuple[Task, Outcome]]:
+        """Wait for a little, and take what comes of tasks."""
+        with suppress(Empty):
+            heard = self._heard.get(timeout=0.2)
+            while True:
+                if isinstance(heard, distributed.Future):
+                    yield from self._ended(heard)
+                else:
+                    name, units = heard
+                    if any(task.name == name for task, _ in self._flying.values()):
+                        self._show(name, units)
+                heard = self._heard.get_nowait()
+
+    def _ended(self, future: Any) -> Iterator[tuple[Task, Outcome]]:
+        task, _ = self._flying.pop(future, (None, None))
+        if task is None:
+            return
+        outcome = self._outcome(future, task)
+        if isinstance(outcome, Busy | Halted):
+            self._show(task.name, 0)
+            if isinstance(outcome, Busy) and not self._halting:
+                self._later.append((time.monotonic() + _BUSY_SECONDS, task))
+            return
+        self._show(task.name, task.units if outcome is not None else 0)
+        del self._units[task.name]
+        yield task, outcome
+
+    def _outcome(self, future: Any, task: Task) -> Outcome | Busy | Halted:
+        """What a task came to.
+
+        Raises:
+            StillroomError: as the task raised it; or it took several workers down, or the scheduler is gone.
+            OSError: the system failed in it again and again.
+        """
+        try:
+            found: Outcome | Busy | Halted = future.result()
+        except distributed.KilledWorker as error:
+            raise StillroomError(
+                f"{self._stage}: {task.name}: {error.allowed_failures + 1} workers died with it in hand, the last one "
+                f"at {error.last_worker.address}; was it for want of memory? ({self._fleet.about})"
+            ) from error
+        except distributed.client.FutureCancelledError as error:
+            raise StillroomError(
+                f"{self._stage}: {task.name} is lost: the Dask scheduler is gone, or dropped it ({self._fleet.about})"
+            ) from error
+        except OSError as error:
+            self._failures[task.name] += 1
+            if self._failures[task.name] > RETRIES:
+                raise
+            print(f"stillroom: {self._stage}: {task.name} is tried again: {error}", file=sys.stderr, flush=True)
+            self._show(task.name, 0)
+            if not self._halting:
+                self._later.append((time.monotonic() + _RETRY_SECONDS, task))
+            return Halted()
+        return found
+
+    def _show(self, name: str, units: int) -> None:
+        """So many units of a task are done in all; fewer than before where it began anew."""
+        more = units - self._units[name]
+        self._units[name] = units
+        if more:
+            self._advance(more)
+
+    def _halt(self, *, drop: bool) -> None:
+        """Tell the workers; one that does not answer must not keep us."""
+        if not self._flying:
+            return
+
+        def tell() -> None:
+            with suppress(Exception):
+                self._fleet.client.run(halt, self._token, drop, on_error="ignore")
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(_DROP_SECONDS)
+
+    def _drop(self) -> None:
+        """Have what is in hand let go, so that its claims are given back."""
+        self._halt(drop=True)
+        until = time.monotonic() + _DROP_SECONDS
+        while self._flying and time.monotonic() < until:
+            with suppress(Empty):
+                heard = self._heard.get(timeout=0.2)
+                if isinstance(heard, distributed.Future):
+                    self._flying.pop(heard, None)
+        with suppress(Exception):
+            self._fleet.client.cancel(list(self._flying), force=True)
