@@ -225,8 +225,8 @@ class _Wave:
             found: Outcome | Busy | Halted = future.result()
         except distributed.KilledWorker as error:
             raise StillroomError(
-                f"{self._stage}: {task.name}: {error.allowed_failures + 1} workers died with it in hand, the last one "
-                f"at {error.last_worker.address}; was it for want of memory? ({self._fleet.about})"
+                f"{self._stage}: {task.name}: a worker died with it in hand, {error.allowed_failures + 1} times, at last "
+                f"{error.last_worker.address}; for want of memory? ({self._fleet.about})"
             ) from error
         except distributed.client.FutureCancelledError as error:
             raise StillroomError(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import distributed
 
 from ..pipeline.cluster import asked_for
@@ -21,6 +22,8 @@ from .submit.stagejobs import folder_of
 
 LOCAL, CUDA, SLURM = "local", "cuda", "slurm"
 _HERE = "127.0.0.1"
+_PAGES = f"{_HERE}:0"
+"""Of the scheduler's own web pages: a port of their own, so that several runs get on, and for nobody elsewhere."""
 _LOCAL_WORKERS = 2
 _CLOSE_SECONDS = 5
 
@@ -133,6 +136,8 @@ def _slurm(workers: int | None, config: Config, stage: str) -> Fleet:
     asked, folder = asked_for(config.submit, stage), folder_of(config)
     jobs = workers or asked.jobs or daskslurm.JOBS
     arguments = daskslurm.arguments(asked, stage, folder)
+    settings = dask.config.get("jobqueue.slurm.scheduler-options", None) or {}  # a site's own
+    arguments["scheduler_options"] = {"dashboard_address": _PAGES, **settings}
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     cluster = SLURMCluster(**arguments)
     cluster.scale(jobs=jobs)
@@ -144,7 +149,7 @@ def _of_this_machine() -> Mapping[str, Any]:
         "threads_per_worker": 1,
         "processes": True,
         "host": _HERE,
-        "dashboard_address": None,
+        "dashboard_address": _PAGES,
         "memory_limit": None,  # a worker's memory is the model's and the renderer's, which Dask can move nowhere
     }
 

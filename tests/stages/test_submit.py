@@ -11,8 +11,6 @@ import time
 
 import pytest
 import yaml
-from trials.array import Array
-from trials.tiny import make_inputs
 
 from stillroom.pipeline.config import load_config
 from stillroom.stages.submit import submit_run
@@ -231,8 +229,7 @@ def test_what_cannot_be_submitted_is_said(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_containers_command_does_its_index_of_the_work(tmp_path):
-    array = Array(make_inputs(tmp_path))
+def test_a_containers_command_does_its_index_of_the_work(array):
     settings = ('submit.image="i"', f'submit.python="{sys.executable}"', "submit.jobs=2")
     config = load_config(array.config, settings)
     (work,) = jobs_of(config, str(array.config), (), ("teacher",))
