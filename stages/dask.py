@@ -27,8 +27,7 @@ from .stop import StopRequest
 
 RETRIES = 2
 """Times that a task is tried again after an error of the system: a disk, a network."""
-_BUSY_SECONDS = 2.0
-_RETRY_SECONDS = 5.0
+_LATER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 _MEND_SECONDS = 10.0
 _WAIT_SAID_SECONDS = 60.0
@@ -81,7 +80,7 @@ class Dask(Executor):
         key = stage.name, config, again
         if key not in self._tokens:
             token = f"stillroom-{stage.name}-{secrets.token_hex(8)}"
-            plugin = StageOnWorker(token, stage.name, config, again, fleet.threads, fleet.here)
+            plugin = StageOnWorker(token, stage.name, config, again, fleet.threads, fleet.lifetime, fleet.here)
             try:
                 fleet.client.register_plugin(plugin, name=token)
             except ImportError as error:
@@ -120,6 +119,7 @@ class _Wave:
         self._units: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._workers: list[str] = []
+        self._leaving: set[str] = set()
         self._looked = self._mended = self._manned = time.monotonic() - _LOOK_SECONDS
         self._halting = False
 
@@ -157,6 +157,10 @@ class _Wave:
         before, self._workers = len(self._workers), self._fleet.workers()
         if len(self._workers) != before:
             self._crew(len(self._workers))
+        if self._halting:  # what a worker that is gone had in hand would wait for another one
+            for future, (_, worker) in list(self._flying.items()):
+                if worker not in self._workers:
+                    del self._flying[future]
         if self._workers:
             self._manned = now
         elif now - self._manned >= _WAIT_SAID_SECONDS:
@@ -176,7 +180,7 @@ class _Wave:
             else:
                 self._later.append((due, task))
         occupied = {worker for _, worker in self._flying.values()}
-        free: deque[str | None] = deque(worker for worker in self._workers if worker not in occupied)
+        free: deque[str | None] = deque(worker for worker in self._workers if worker not in occupied | self._leaving)
         if not self._workers and not self._flying:
             free.append(None)  # a cluster that grows with its work has none until there is some
         while self._waiting and free and len(self._flying) < max(1, len(self._workers)):
@@ -201,14 +205,16 @@ class _Wave:
                 heard = self._heard.get_nowait()
 
     def _ended(self, future: Any) -> Iterator[tuple[Task, Outcome]]:
-        task, _ = self._flying.pop(future, (None, None))
-        if task is None:
+        if future not in self._flying:
             return
+        task, worker = self._flying.pop(future)
         outcome = self._outcome(future, task)
         if isinstance(outcome, Busy | Halted):
             self._show(task.name, 0)
-            if isinstance(outcome, Busy) and not self._halting:
-                self._later.append((time.monotonic() + _BUSY_SECONDS, task))
+            if isinstance(outcome, Halted) and worker is not None:
+                self._leaving.add(worker)
+            if not self._halting:
+                self._later.append((time.monotonic() + _LATER_SECONDS, task))
             return
         self._show(task.name, task.units if outcome is not None else 0)
         del self._units[task.name]
@@ -225,8 +231,8 @@ class _Wave:
             found: Outcome | Busy | Halted = future.result()
         except distributed.KilledWorker as error:
             raise StillroomError(
-                f"{self._stage}: {task.name}: a worker died with it in hand, {error.allowed_failures + 1} times, at last "
-                f"{error.last_worker.address}; for want of memory? ({self._fleet.about})"
+                f"{self._stage}: {task.name}: a worker died with it in hand, {error.allowed_failures + 1} times, "
+                f"at last {error.last_worker.address}; for want of memory? ({self._fleet.about})"
             ) from error
         except distributed.client.FutureCancelledError as error:
             raise StillroomError(
@@ -237,10 +243,7 @@ class _Wave:
             if self._failures[task.name] > RETRIES:
                 raise
             print(f"stillroom: {self._stage}: {task.name} is tried again: {error}", file=sys.stderr, flush=True)
-            self._show(task.name, 0)
-            if not self._halting:
-                self._later.append((time.monotonic() + _RETRY_SECONDS, task))
-            return Halted()
+            return Busy(str(error))
         return found
 
     def _show(self, name: str, units: int) -> None:

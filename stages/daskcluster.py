@@ -3,6 +3,7 @@
 Each worker does one task at a time. Knows nothing of tasks.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,9 +24,9 @@ from .submit.stagejobs import folder_of
 LOCAL, CUDA, SLURM = "local", "cuda", "slurm"
 _HERE = "127.0.0.1"
 _PAGES = f"{_HERE}:0"
-"""Of the scheduler's own web pages: a port of their own, so that several runs get on, and for nobody elsewhere."""
+"""Dask's web pages: ports of their own, so that several runs get on, and for nobody elsewhere."""
 _LOCAL_WORKERS = 2
-_CLOSE_SECONDS = 5
+_CLOSE_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Fleet:
         cluster: ours to close; None where others started it.
         jobs: how many a batch system is asked for; 0 where there is none.
         threads: CPU threads of each worker; None: as many as it was started with.
+        lifetime: seconds after which a worker begins no more tasks; None: never.
         here: whether they are this process's own children.
         about: where they come from and what they have to say, for people.
     """
@@ -45,6 +47,7 @@ class Fleet:
     cluster: Any
     jobs: int
     threads: int | None
+    lifetime: int | None
     here: bool
     about: str
 
@@ -69,6 +72,8 @@ class Fleet:
         with suppress(OSError, TimeoutError):
             self.client.close(timeout=_CLOSE_SECONDS)
         if self.cluster is not None:
+            # Nothing is in hand; a process that has torch in it takes long to end by itself, and says so.
+            logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
             with suppress(OSError, TimeoutError):
                 self.cluster.close(timeout=_CLOSE_SECONDS)
 
@@ -100,7 +105,7 @@ def open_fleet(where: str, workers: int | None, config: Config, stage: str) -> F
         client = distributed.Client(where, timeout="20s")
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(f"no Dask scheduler answers at {where!r}: {error}") from error
-    return Fleet(client, None, 0, None, False, f"scheduler {where}; its workers have logs of their own")
+    return Fleet(client, None, 0, None, None, False, f"scheduler {where}; its workers have logs of their own")
 
 
 def _local(workers: int) -> Fleet:
@@ -141,7 +146,8 @@ def _slurm(workers: int | None, config: Config, stage: str) -> Fleet:
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     cluster = SLURMCluster(**arguments)
     cluster.scale(jobs=jobs)
-    return _ours(cluster, jobs, asked.cpus, f"{jobs} jobs of Slurm, logs in {folder / 'logs'}", here=False)
+    about = f"{jobs} jobs of Slurm, logs in {folder / 'logs'}"
+    return _ours(cluster, jobs, asked.cpus, about, lifetime=daskslurm.lifetime_of(asked))
 
 
 def _of_this_machine() -> Mapping[str, Any]:
@@ -150,6 +156,7 @@ def _of_this_machine() -> Mapping[str, Any]:
         "processes": True,
         "host": _HERE,
         "dashboard_address": _PAGES,
+        "worker_dashboard_address": _PAGES,
         "memory_limit": None,  # a worker's memory is the model's and the renderer's, which Dask can move nowhere
     }
 
@@ -161,5 +168,7 @@ def _threads(workers: int) -> int:
     return min(share, int(wanted)) if wanted.isdecimal() and int(wanted) else share
 
 
-def _ours(cluster: Any, jobs: int, threads: int, about: str, *, here: bool) -> Fleet:
-    return Fleet(distributed.Client(cluster, timeout="20s"), cluster, jobs, threads, here, about)
+def _ours(
+    cluster: Any, jobs: int, threads: int, about: str, *, lifetime: int | None = None, here: bool = False
+) -> Fleet:
+    return Fleet(distributed.Client(cluster, timeout="20s"), cluster, jobs, threads, lifetime, here, about)

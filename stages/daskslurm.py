@@ -15,7 +15,7 @@ from .submit.stagejobs import THIS_PYTHON
 JOBS = 8
 """Workers, where nobody says how many."""
 MARGIN_SECONDS = 120
-"""A worker retires so long before its time is up; the task in hand may still take that."""
+"""A worker is gone so long before its time is up."""
 _STAGGER_SHARE = 20
 _LARGEST_STAGGER = 300
 
@@ -29,8 +29,10 @@ def arguments(asked: Submit, stage: str, folder: Path) -> dict[str, Any]:
         folder: scripts' own; logs go into logs/ there, and the certificates that workers show each other beside it.
 
     Raises:
-        ConfigError: a worker would have several GPUs, or too little time.
+        ConfigError: a worker would have several GPUs, or too little time; or dask-jobqueue takes no such folder.
     """
+    if shlex.quote(str(folder)) != str(folder) or "%" in str(folder):
+        raise ConfigError(f"dask-jobqueue takes no folder with such characters for logs: {folder}; set submit.dir")
     if asked.gpus > 1:
         raise ConfigError(
             f"submit.gpus is {asked.gpus}; a Dask worker uses one GPU: set it to 1, and --workers to how many you want"
@@ -56,25 +58,35 @@ def arguments(asked: Submit, stage: str, folder: Path) -> dict[str, Any]:
             *([asked.activate] if asked.activate else []),
         ],
         "python": shlex.quote(asked.python or THIS_PYTHON),
-        "worker_extra_args": [],
+        # Slurm itself watches the memory; and a worker's web pages are for nobody elsewhere.
+        "worker_extra_args": ["--memory-limit", "0", "--dashboard-address", "127.0.0.1:0"],
         "security": True,  # who can reach a scheduler can run anything on it, and clusters have many users
         "shared_temp_directory": str(folder),
     }
     if asked.time is None:
         found["job_directives_skip"] = ["-t "]  # dask-jobqueue's own half an hour
     else:
+        # Dask lets go of the task in hand then; before that, workers end by themselves between two tasks.
         lifetime, stagger = _lifetime(asked.time)
-        found["worker_extra_args"] = ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"]
+        found["worker_extra_args"] += ["--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"]
     return found
 
 
+def lifetime_of(asked: Submit) -> int | None:
+    """Seconds that every worker may count on; None where no wall time is asked for."""
+    if asked.time is None:
+        return None
+    lifetime, stagger = _lifetime(asked.time)
+    return lifetime - stagger
+
+
 def _lifetime(time: str) -> tuple[int, int]:
-    """After how many seconds a worker retires, and by how many at most that differs from worker to worker."""
+    """After how many seconds Dask ends a worker, and by how many at most that differs from worker to worker."""
     wall = seconds_of(time)
     stagger = min(_LARGEST_STAGGER, wall // _STAGGER_SHARE)
     lifetime = wall - MARGIN_SECONDS - stagger
     if lifetime <= stagger:
-        raise ConfigError(f"submit.time is {time}; workers retire {MARGIN_SECONDS} s before, so it must be longer")
+        raise ConfigError(f"submit.time is {time}; workers end {MARGIN_SECONDS} s before, so it must be longer")
     return lifetime, stagger
 
 

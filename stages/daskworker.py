@@ -4,6 +4,7 @@ The scheduler hands stage and config to each worker once, as a plugin, to those 
 renderers are built once and kept (`workers`) until the plugin is taken away or another run's task comes.
 """
 
+import asyncio
 import signal
 import sys
 import threading
@@ -25,13 +26,15 @@ from .stop import Stopped
 
 _TELL_SECONDS = 0.5
 _PLUGIN_SECONDS = 60.0
+_FETCH_SECONDS = 1.0
+_SLACK = 1.25
 _ONE_AT_A_TIME = threading.Lock()
 """A worker that was started with several threads is given several tasks; they share one renderer."""
 
 
 @dataclass(frozen=True)
 class Halted:
-    """A task that was not begun, or was left, since its executor was told to stop."""
+    """A task that was not begun, or was left, since its executor was told to stop, or its worker's time is up."""
 
 
 class StageOnWorker(distributed.WorkerPlugin):  # type: ignore[misc]
@@ -43,18 +46,30 @@ class StageOnWorker(distributed.WorkerPlugin):  # type: ignore[misc]
         config: of the run.
         again: do tasks that are done, too.
         threads: CPU threads of a worker; None: as many as it was started with.
+        lifetime: seconds in which a worker must be done; it ends before it would begin a task that outlasts them.
         here: whether the workers are children of the process that was told to run this, which heeds signals for them.
     """
 
-    def __init__(self, token: str, stage: str, config: Config, again: bool, threads: int | None, here: bool) -> None:
+    def __init__(
+        self,
+        token: str,
+        stage: str,
+        config: Config,
+        again: bool,
+        threads: int | None,
+        lifetime: float | None,
+        here: bool,
+    ) -> None:
         self.token = token
         self._stage, self._config, self._again = stage, config, again
-        self._threads, self._here = threads, here
+        self._threads, self._lifetime, self._here = threads, lifetime, here
         self._worker: Any = None
+        self._since = self._longest = 0.0
         self.halting = self.dropping = False
 
     def setup(self, worker: Any) -> None:
         self._worker = worker
+        self._since = time.monotonic()
         if self._here and threading.current_thread() is threading.main_thread():
             # Of a terminal or a batch system, which send them to every process: the one that we work for heeds them.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -71,7 +86,7 @@ class StageOnWorker(distributed.WorkerPlugin):  # type: ignore[misc]
         stage = stage_named(self._stage)
         pin_threads(self._threads or self._worker.state.nthreads)
         _keep_for(self.token)
-        units, told = 0, time.monotonic()
+        units, told = 0, (began := time.monotonic())
 
         def advance(more: int) -> None:
             nonlocal units, told
@@ -86,6 +101,21 @@ class StageOnWorker(distributed.WorkerPlugin):  # type: ignore[misc]
             return attempt(stage, self._config, task, advance, _claims(), again=self._again)
         except Stopped:
             return Halted()
+        finally:
+            self._retire_in_time(time.monotonic() - began)
+
+    def _retire_in_time(self, seconds: float) -> None:
+        """End this worker between two tasks, where another one that takes as long as any so far would be too late."""
+        self._longest = max(self._longest, seconds)
+        if self._lifetime is None or time.monotonic() - self._since + _SLACK * self._longest < self._lifetime:
+            return
+        self._lifetime = None
+        self.halting = True
+        self._worker.loop.add_callback(self._leave)
+
+    async def _leave(self) -> None:
+        await asyncio.sleep(_FETCH_SECONDS)  # the last task's outcome is yet to be fetched
+        await self._worker.close_gracefully(reason="no task more would be done in time")
 
 
 def work(token: str, task: Task) -> Outcome | Busy | Halted:

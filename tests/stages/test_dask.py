@@ -4,6 +4,9 @@ import os
 import pickle
 import signal
 import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import distributed
 import pytest
@@ -20,6 +23,8 @@ from stillroom.storage.errors import ConfigError, DataError, StillroomError
 from stillroom.storage.fingerprint import digest
 from stillroom.storage.ledger import Ledger, Record
 from stillroom.storage.localplace import LocalPlace
+
+ANY = "127.0.0.1:0"
 
 
 class Told(NoProgress):
@@ -49,8 +54,7 @@ class Work:
         self.pinned = []
         monkeypatch.setattr(daskworker, "stage_named", lambda _: self.stage)
         monkeypatch.setattr(daskworker, "pin_threads", self.pinned.append)
-        monkeypatch.setattr(dask, "_BUSY_SECONDS", 0.05)
-        monkeypatch.setattr(dask, "_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(dask, "_LATER_SECONDS", 0.05)
         monkeypatch.setattr(daskworker, "_TELL_SECONDS", 0.0)
 
     def run(self, body, names, *, units=10, claimed=False, resumable=False):
@@ -83,7 +87,7 @@ def cluster():
         processes=False,
         host="127.0.0.1",
         protocol="tcp",
-        dashboard_address="127.0.0.1:0",
+        dashboard_address=ANY,
     ) as found:
         yield found
 
@@ -248,6 +252,29 @@ def test_a_task_is_let_go_with_its_claim_at_once_if_it_is_resumable_and_else_aft
     assert not claims_in(work.place)
 
 
+def test_a_worker_whose_time_is_up_ends_between_two_tasks(monkeypatch, tmp_path):
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp", dashboard_address=ANY
+    ) as cluster:
+        work = Work(cluster, monkeypatch, LocalPlace(tmp_path))
+        opened = dask.open_fleet
+        monkeypatch.setattr(dask, "open_fleet", lambda *what: replace(opened(*what), lifetime=3600))
+        first = set(cluster.scheduler_info["workers"])
+        by, began = [], time.monotonic()
+
+        def body(name, advance):
+            by.append(distributed.get_worker().address)
+            if name == "task 2":  # it takes an hour, says the clock
+                monkeypatch.setattr(daskworker.time, "monotonic", lambda: began + 3000)
+                cluster.scale(2)
+
+        monkeypatch.setattr(daskworker, "time", SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep))
+        assert work.run(body, names(6)).ran == 6
+        assert sorted(work.begun) == names(6), "none was left in hand"
+        assert set(by[:3]) == first
+        assert not set(by[3:]) & first
+
+
 def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
     with distributed.LocalCluster(
         n_workers=1,
@@ -255,7 +282,7 @@ def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
         processes=False,
         host="127.0.0.1",
         protocol="tcp",
-        dashboard_address="127.0.0.1:0",
+        dashboard_address=ANY,
     ) as cluster:
         work = Work(cluster, monkeypatch, LocalPlace(tmp_path))
 
