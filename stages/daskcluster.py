@@ -26,6 +26,7 @@ _HERE = "127.0.0.1"
 _PAGES = f"{_HERE}:0"
 """Dask's web pages: ports of their own, so that several runs get on, and for nobody elsewhere."""
 _LOCAL_WORKERS = 2
+_ANSWER_SECONDS = 20
 _CLOSE_SECONDS = 2
 
 
@@ -102,7 +103,7 @@ def open_fleet(where: str, workers: int | None, config: Config, stage: str) -> F
     if workers is not None:
         raise ConfigError(f"--workers is for --dask local, cuda and slurm; {where} has the workers that it has")
     try:
-        client = distributed.Client(where, timeout="20s")
+        client = distributed.Client(where, timeout=_ANSWER_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         raise ConfigError(f"no Dask scheduler answers at {where!r}: {error}") from error
     return Fleet(client, None, 0, None, None, False, f"scheduler {where}; its workers have logs of their own")
@@ -171,4 +172,4 @@ def _threads(workers: int) -> int:
 def _ours(
     cluster: Any, jobs: int, threads: int, about: str, *, lifetime: int | None = None, here: bool = False
 ) -> Fleet:
-    return Fleet(distributed.Client(cluster, timeout="20s"), cluster, jobs, threads, lifetime, here, about)
+    return Fleet(distributed.Client(cluster, timeout=_ANSWER_SECONDS), cluster, jobs, threads, lifetime, here, about)

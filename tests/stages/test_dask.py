@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import distributed
 import pytest
 
-from stillroom.stages import dask, daskworker
-from stillroom.stages.dask import RETRIES, Dask
+from stillroom.stages import dask, daskcluster, daskwave, daskworker
+from stillroom.stages.dask import Dask
 from stillroom.stages.daskcluster import open_fleet
+from stillroom.stages.daskwave import RETRIES
 from stillroom.stages.executors import execute
 from stillroom.stages.progress import NoProgress
 from stillroom.stages.stage import Home, Stage, Task
@@ -54,7 +55,7 @@ class Work:
         self.pinned = []
         monkeypatch.setattr(daskworker, "stage_named", lambda _: self.stage)
         monkeypatch.setattr(daskworker, "pin_threads", self.pinned.append)
-        monkeypatch.setattr(dask, "_LATER_SECONDS", 0.05)
+        monkeypatch.setattr(daskwave, "_LATER_SECONDS", 0.05)
         monkeypatch.setattr(daskworker, "_TELL_SECONDS", 0.0)
 
     def run(self, body, names, *, units=10, claimed=False, resumable=False):
@@ -276,6 +277,7 @@ def test_a_worker_whose_time_is_up_ends_between_two_tasks(monkeypatch, tmp_path)
 
 
 def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(daskcluster, "_ANSWER_SECONDS", 1)
     with distributed.LocalCluster(
         n_workers=1,
         threads_per_worker=1,
