@@ -1,11 +1,14 @@
-"""What keeping the books costs at scale: planning, status, an epoch's order, and a sealed ledger, by plans in numbers.
+"""What a run costs at scale: keeping the books, by plans in numbers; and how much faster two workers are than one.
 
-    python benchmarks/scale.py                       # ImageNet × 300 views, ImageNet-22k × 90 views; some ten minutes
-    python benchmarks/scale.py --plans imagenet --folder /some/local/disk
+    python benchmarks/scale.py                       # both parts
+    python benchmarks/scale.py --parts books         # ImageNet × 300 views, ImageNet-22k × 90 views; some ten minutes
+    python benchmarks/scale.py --parts books --plans imagenet --folder /some/local/disk
+    python benchmarks/scale.py --parts workers       # on two free cores; see workers.py; some ten minutes
 
-No image is read: ledgers and metadata are written as ingest and the teacher write them (tests/trials/simulated.py).
+Books: planning, status, an epoch's order, and a sealed ledger. No image is read: ledgers and metadata are written as
+ingest and the teacher write them (tests/trials/simulated.py).
 Each figure is of a process of its own: seconds by the clock and of CPU, and the most memory it took, imports and all.
-Prints a table, and writes it with the machine and the versions to benchmarks/results/scale.json.
+Prints tables, and writes each part with its machine, load and versions to benchmarks/results/scale.json.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import workers
 from trials import simulated
 
 PLANS = {"imagenet": simulated.IMAGENET, "imagenet-22k": simulated.IMAGENET_22K}
@@ -107,28 +111,45 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
-    parser.add_argument("--folder", type=Path, help="where the ledgers go for the time of it")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    arguments = parser.parse_args()
-    load = os.getloadavg()[0]
-    print("| what | time | CPU | memory | found |\n|---|---|---|---|---|", flush=True)
-    rows: dict[str, Any] = {}
-    for name in arguments.plans:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            rows |= measure(name, Path(folder))
-    about = {
+def about(load: float) -> dict[str, Any]:
+    """The machine, what else it did, and the versions."""
+    packages = ("stillroom", "numpy", "zarr", "xxhash", "torch", "distributed", "nvidia-dali-cuda130")
+    return {
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in ("stillroom", "numpy", "zarr", "xxhash", "torch")},
-        "plans": {name: {**vars(PLANS[name]), "blocks": PLANS[name].blocks} for name in arguments.plans},
+        "versions": {name: metadata.version(name) for name in packages},
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("books", "workers"), default=["books", "workers"])
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS))
+    parser.add_argument("--rounds", type=int, default=5, help="of one process and two workers")
+    parser.add_argument("--shards", type=int, default=8, help="data shards of 64 images that they see")
+    parser.add_argument("--views", type=int, default=12, help="views of each image")
+    parser.add_argument("--folder", type=Path, help="where all of it goes for the time of it")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    result = {**about, "before": BEFORE, "rows": rows}
-    (arguments.out / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path = arguments.out / "scale.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "books" in arguments.parts:
+        load = os.getloadavg()[0]
+        print("| what | time | CPU | memory | found |\n|---|---|---|---|---|", flush=True)
+        rows: dict[str, Any] = {}
+        for name in arguments.plans:
+            with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+                rows |= measure(name, Path(folder))
+        plans = {name: {**vars(PLANS[name]), "blocks": PLANS[name].blocks} for name in arguments.plans}
+        result |= {**about(load), "plans": plans, "before": BEFORE, "rows": rows}
+    if "workers" in arguments.parts:
+        load = os.getloadavg()[0]
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            found = workers.measure(Path(folder), arguments.rounds, arguments.shards, arguments.views)
+        result["workers"] = {**about(load), **found}
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ StageName = Literal["all", "ingest", "seeds", "teacher", "verify", "student", "t
 
 
 class Submit(Section):
-    """What `stillroom submit` asks for; a stage's own table goes before "all". See [cluster.md](cluster.md)."""
+    """What `submit` and `--dask slurm` ask for; a stage's own table goes before "all". See [cluster.md](cluster.md)."""
 
     name: StageName = Field("all", description="the stage that this is for")
     jobs: int | None = Field(

@@ -40,15 +40,16 @@ class Options:
     Attributes:
         set: a setting of the config to change, as table.key=value; may be given several times.
         dry_run: print the tasks that are left, and write nothing.
-        dask: run tasks on Dask: "local" for worker processes here, or the address of a scheduler.
-        workers: worker processes, with --dask local.
+        dask: run tasks on Dask: "local" for worker processes here, "cuda" for one on each GPU here, "slurm" for jobs
+            of Slurm, or the address of a scheduler.
+        workers: how many: 2 with local, one for each GPU with cuda, submit.jobs with slurm, unless this says.
         job: do a share of the stage, as I/N, the first job being 0/N; a scheduler's array says so itself.
     """
 
     set: Annotated[tuple[str, ...], Parameter(name="--set", negative="", allow_leading_hyphen=False)] = ()
     dry_run: Annotated[bool, Parameter(negative="")] = False
     dask: str | None = None
-    workers: int = 2
+    workers: int | None = None
     job: str | None = None
 
 

@@ -1,95 +1,72 @@
-"""The Dask executor: tasks as futures on worker processes, of this machine or of a running cluster.
+"""The Dask executor: a stage's tasks on worker processes, of this machine or of a cluster.
 
 Dask may run a task twice; tasks write the same bytes again and their record last, so that does no harm.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Any
-
-import distributed
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from ..pipeline.config import Config
-from ..storage.claims import Claims
-from ..storage.errors import ConfigError, StillroomError
-from .executors import Busy, Executor, Outcome, attempt
+from ..storage.errors import StillroomError
+from .daskcluster import Fleet, open_fleet
+from .daskwave import Wave
+from .daskworker import StageOnWorker
+from .executors import Executor, Outcome
 from .stage import Advance, Stage, Task
 from .stop import StopRequest
 
-_RETRIES = 2
-_POLL_SECONDS = 2.0
-
 
 class Dask(Executor):
-    """Tasks on a Dask cluster.
+    """Tasks on a Dask cluster, which is opened for the first of them.
 
     Args:
-        scheduler: address of a running scheduler, or "local" for worker processes on this machine.
-        workers: how many, where they are local.
+        where: "local", "cuda", "slurm", or the address of a scheduler; see `open_fleet`.
+        workers: how many, where they are ours; None: as many as suit.
         stop: whether we were asked to stop.
-
-    Raises:
-        ConfigError: no scheduler answers there.
+        crew: told how many workers there are, whenever that changes.
     """
 
-    def __init__(self, scheduler: str, workers: int, stop: StopRequest | None = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        workers: int | None = None,
+        stop: StopRequest | None = None,
+        crew: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._where, self._workers = where, workers
         self._stop = stop or StopRequest()
-        self._cluster: Any = None
-        if scheduler == "local":
-            self._cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-            )
-        try:
-            self._client = distributed.Client(self._cluster or scheduler, timeout="20s")
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ConfigError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
+        self._crew = crew
+        self._fleet: Fleet | None = None
+        self._tokens: dict[tuple[str, Config, bool], str] = {}
 
     def run(
         self, stage: Stage, config: Config, tasks: Sequence[Task], advance: Advance, *, again: bool = False
     ) -> Iterator[tuple[Task, Outcome]]:
-        futures = {self._submit(stage, config, task, again): task for task in tasks}
-        coming = distributed.as_completed(futures)
-        for future in coming:
-            self._stop.check()
-            task = futures.pop(future)
-            try:
-                outcome: Outcome | Busy = future.result()
-            except distributed.KilledWorker as error:
-                raise StillroomError(f"{stage.name}: workers died again and again in {task.name}: {error}") from error
-            if isinstance(outcome, Busy):
-                retried = self._submit(stage, config, task, again)
-                futures[retried] = task
-                coming.add(retried)
-                continue
-            if outcome is not None:
-                advance(task.units)
-            yield task, outcome
+        self._fleet = self._fleet or open_fleet(self._where, self._workers, config, stage.name)
+        token = self._told(self._fleet, stage, config, again)
+        yield from Wave(self._fleet, token, stage.name, tasks, advance, self._stop, self._crew).run()
 
     def close(self) -> None:
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        if self._fleet is None:
+            return
+        try:
+            if self._fleet.cluster is None:  # others' workers stay, without what they built for us
+                for token in self._tokens.values():
+                    with suppress(OSError, TimeoutError, ValueError):
+                        self._fleet.client.unregister_worker_plugin(token)
+        finally:
+            self._fleet.close()
 
-    def _submit(self, stage: Stage, config: Config, task: Task, again: bool) -> Any:
-        return self._client.submit(_work, stage.name, config, task, again, pure=False, retries=_RETRIES)
-
-
-def _work(stage: str, config: Config, task: Task, again: bool) -> Outcome | Busy:
-    """What a worker process does."""
-    from .registry import stage_named
-
-    outcome = attempt(stage_named(stage), config, task, lambda _: None, _claims(), again=again)
-    if isinstance(outcome, Busy):
-        time.sleep(_POLL_SECONDS)
-    return outcome
-
-
-@lru_cache(maxsize=1)
-def _claims() -> Claims:
-    """The worker process's: it remembers how long it has watched others' claims."""
-    return Claims()
+    def _told(self, fleet: Fleet, stage: Stage, config: Config, again: bool) -> str:
+        """Give every worker a stage and its config, once for all waves; the token that names them."""
+        key = stage.name, config, again
+        if key not in self._tokens:
+            token = f"stillroom-{stage.name}-{secrets.token_hex(8)}"
+            plugin = StageOnWorker(token, stage.name, config, again, fleet.threads, fleet.lifetime, fleet.here)
+            try:
+                fleet.client.register_plugin(plugin, name=token)
+            except ImportError as error:
+                raise StillroomError(f"workers cannot import what they are to run ({fleet.about}): {error}") from error
+            self._tokens[key] = token
+        return self._tokens[key]

@@ -1,9 +1,13 @@
-"""What this machine has, where the config leaves it open."""
+"""What this machine has, where the config leaves it open; and how much of it is this process's."""
 
 import os
+import sys
 
 from ..pipeline.config import Config
 from ..pipeline.render import Backend, default_backend
+
+THREADS = "STILLROOM_THREADS"
+"""CPU threads that a process may use, where it shares its machine with others of the same run."""
 
 
 def backend_of(config: Config) -> Backend:
@@ -13,5 +17,23 @@ def backend_of(config: Config) -> Backend:
 
 def threads_of(config: Config) -> int:
     """CPU threads for rendering: this process's share of the cores that it may use, unless the config says."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return config.render.threads or max(1, len(os.sched_getaffinity(0)) // beside)
+    return config.render.threads or int(os.environ.get(THREADS, "0")) or share_of_cores(beside())
+
+
+def beside() -> int:
+    """Processes that torchrun has put on this machine, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def share_of_cores(processes: int) -> int:
+    """CPU threads of each of some processes that share the cores that this one may use."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def pin_threads(count: int) -> None:
+    """Let this thread, and what it starts, use so many CPU threads: DALI, torch, BLAS, numba."""
+    for name in (THREADS, "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(count)
+    torch = sys.modules.get("torch")
+    if torch is not None:  # it has read the environment already; and it counts for each thread that calls it
+        torch.set_num_threads(count)

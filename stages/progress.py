@@ -17,7 +17,9 @@ _LINE_SECONDS = 10.0
 
 
 class Progress(ABC):
-    """How far a stage is."""
+    """How far a stage is, and who is at it."""
+
+    _crew = 0
 
     @contextmanager
     def stage(self, name: str, unit: str, total: int) -> Iterator["Progress"]:
@@ -27,10 +29,20 @@ class Progress(ABC):
             yield self
         finally:
             self._end()
+            self._crew = 0
 
     @abstractmethod
     def advance(self, units: int) -> None:
         """That many more are done."""
+
+    def crew(self, count: int) -> None:
+        """So many workers are at it now."""
+        self._crew = count
+
+    @property
+    def _by(self) -> str:
+        """Who is at it, where that is said."""
+        return f"{self._crew} worker{'s' * (self._crew != 1)}" if self._crew else ""
 
     @abstractmethod
     def _begin(self, name: str, unit: str, total: int) -> None: ...
@@ -80,6 +92,7 @@ class BarProgress(Progress):
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("{task.fields[unit]}"),
             _Rate(),
+            rich.progress.TextColumn("{task.fields[crew]}"),
             rich.progress.TimeRemainingColumn(),
             console=Console(file=self._file, force_terminal=True),
             transient=True,
@@ -92,9 +105,13 @@ class BarProgress(Progress):
     def advance(self, units: int) -> None:
         self._bars.advance(self._task, units)
 
+    def crew(self, count: int) -> None:
+        super().crew(count)
+        self._bars.update(self._task, crew=self._by)
+
     def _begin(self, name: str, unit: str, total: int) -> None:
         self._bars.start()
-        self._task = self._bars.add_task(name, total=total or None, unit=unit)
+        self._task = self._bars.add_task(name, total=total or None, unit=unit, crew="")
 
     def _end(self) -> None:
         self._bars.remove_task(self._task)
@@ -122,8 +139,9 @@ class LineProgress(Progress):
             rate = self._done / (now - self._started)
             left = max(0, self._total - self._done) / rate
             of = f" of {self._total:,}" if self._total else ""
+            by = f" by {self._by}" if self._by else ""
             print(
-                f"{self._name}: {self._done:,}{of} {self._unit}, {rate:,.0f}/s, {duration(left)} left",
+                f"{self._name}: {self._done:,}{of} {self._unit}, {rate:,.0f}/s{by}, {duration(left)} left",
                 file=sys.stderr,
                 flush=True,
             )

@@ -30,8 +30,8 @@ class Plan:
 
     Attributes:
         names: of the stages, in order.
-        dask: None, "local", or the address of a Dask scheduler.
-        workers: worker processes, with "local".
+        dask: None, "local", "cuda", "slurm", or the address of a Dask scheduler.
+        workers: how many Dask starts; None: as many as suit.
         again: do tasks that are done, too.
         as_json: print what was concluded, for machines.
         mend: drop the records of what was found to be bad.
@@ -41,7 +41,7 @@ class Plan:
 
     names: Sequence[str]
     dask: str | None = None
-    workers: int = 2
+    workers: int | None = None
     again: bool = False
     as_json: bool = False
     mend: bool = False
@@ -75,7 +75,7 @@ def run_stages(config: Config, plan: Plan) -> int:
             for stage in stages:
                 bad = 0
                 if ranks is None or ranks.first or stage.ranks != "alone":
-                    with closing(_executor(plan, stage, ranks, stop)) as executor:
+                    with closing(_executor(plan, stage, ranks, stop, progress)) as executor:
                         bad = _run(stage, config, plan, executor, progress, quiet=quiet)
                 if ranks is not None:
                     (bad,) = map(int, ranks.sum(bad))  # nobody begins the next stage before all are here
@@ -113,12 +113,14 @@ def _refuse_what_takes_one(plan: Plan) -> None:
         )
 
 
-def _executor(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest) -> Executor:
-    whole = _executor_of_all(plan, stage, ranks, stop)
+def _executor(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest, progress: Progress) -> Executor:
+    whole = _executor_of_all(plan, stage, ranks, stop, progress)
     return ArrayJob(plan.shared, whole) if plan.shared is not None else whole
 
 
-def _executor_of_all(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest) -> Executor:
+def _executor_of_all(
+    plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest, progress: Progress
+) -> Executor:
     if ranks is not None and stage.ranks == "together":
         from .ranked import Ranked
 
@@ -127,7 +129,7 @@ def _executor_of_all(plan: Plan, stage: Stage, ranks: "Ranks | None", stop: Stop
         return InProcess(stop)
     from .dask import Dask  # slow to import, and most runs do without
 
-    return Dask(plan.dask, plan.workers, stop)
+    return Dask(plan.dask, plan.workers, stop, progress.crew)
 
 
 def _run(stage: Stage, config: Config, plan: Plan, executor: Executor, progress: Progress, *, quiet: bool) -> int:

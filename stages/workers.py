@@ -50,3 +50,9 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         threads=threads_of(config),
     )
     return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)
+
+
+def clear() -> None:
+    """Let go of all of it."""
+    for kept in (block_maker, plain_maker, loaded_teacher):
+        kept.cache_clear()

@@ -1,10 +1,16 @@
 """`stillroom submit --slurm` on a real Slurm: chained, stopped, cancelled, killed jobs come to one process's bytes."""
 
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
+
+from stillroom.storage.claims import claims_in
+from stillroom.storage.localplace import LocalPlace
 
 SMALL = ["submit.memory=300M", "submit.cpus=1", "submit.jobs=3"]
 
@@ -77,3 +83,25 @@ def test_an_array_is_no_larger_than_slurm_allows(slurm, submit, array):
     assert "--array=0-10%1\n" in script, "one-node says MaxArraySize=11"
     assert "STILLROOM_JOBS=11\n" in script
     slurm("scancel", number)
+
+
+@pytest.mark.slow
+def test_workers_that_are_jobs_of_slurm_come_to_the_bytes_of_one_process(slurm, array, tmp_path):
+    array.begin_after("seeds")
+    settings = [item for setting in (*SMALL, f"submit.dir={tmp_path}") for item in ("--set", setting)]
+    command = [sys.executable, "-m", "stillroom.stages", *array.command("teacher", "--dask", "slurm", *settings)]
+    network = {"DASK_JOBQUEUE__SLURM__INTERFACE": "lo"}
+    run = subprocess.Popen([*command, "--workers", "2"], env=slurm.variables | network)
+    place = LocalPlace(array.tiny.run / "cache")
+    while not (holders := list(claims_in(place).values())):
+        assert run.poll() is None
+        time.sleep(0.01)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(holders[0].process.pid).kill()  # a worker with a task in hand; its job goes on
+    assert run.wait(240) == 0
+    assert not claims_in(place)
+    assert not slurm("squeue", "--noheader", "--name=stillroom-teacher", "--states=RUNNING,PENDING"), "they are over"
+    logs = [path.read_text() for path in (tmp_path / "logs").glob("stillroom-teacher-*.err")]
+    assert any("tls://127.0.0.1" in log for log in logs), logs
+    assert array.tiny.do(array.command("gc")) == 0
+    assert not array.wrong("teacher")

@@ -6,6 +6,8 @@ import json
 import pytest
 import safetensors.torch
 import torch
+from trials.array import Array
+from trials.tiny import make_inputs
 
 from stillroom.pipeline.config import parse_config
 from stillroom.pipeline.models import build_model
@@ -93,3 +95,10 @@ def make_run(make_config, run_stages):
 def trial(tmp_path_factory):
     """Where the trials of faults keep their tiny run: it is made once."""
     return tmp_path_factory.mktemp("trial")
+
+
+@pytest.fixture(scope="session")
+def array(tmp_path_factory):
+    """A tiny run of all stages, made by one process, to be made again by other executors."""
+    stages = ("ingest", "seeds", "teacher", "verify", "student", "report")
+    return Array(make_inputs(tmp_path_factory.mktemp("array")), stages)

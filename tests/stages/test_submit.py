@@ -9,10 +9,9 @@ import subprocess
 import sys
 import time
 
+import kubernetes_validate
 import pytest
 import yaml
-from trials.array import Array
-from trials.tiny import make_inputs
 
 from stillroom.pipeline.config import load_config
 from stillroom.stages.submit import submit_run
@@ -20,6 +19,8 @@ from stillroom.stages.submit.kubernetes import manifest
 from stillroom.stages.submit.stagejobs import jobs_of
 from stillroom.storage.errors import ConfigError, StillroomError
 
+KUBERNETES = ("1.29", kubernetes_validate.latest_version())
+"""The first one where backoffLimitPerIndex needs no switch, and the newest whose schemas are at hand."""
 ODD = "it's $HOME & 50% odd"
 CONFIG = """
 [run]
@@ -143,25 +144,13 @@ def test_a_script_passes_paths_and_signals_on_and_queues_again_only_what_was_tol
 def test_an_indexed_job_is_one_that_kubernetes_takes(config, programs, stage):
     text = texts(submit_run(str(config), (), "kubernetes", (stage,), dry_run=True))[f"{stage}.yaml"]
     job = yaml.safe_load(text)
-    assert {key: type(value) for key, value in job.items()} == {
-        "apiVersion": str,
-        "kind": str,
-        "metadata": dict,
-        "spec": dict,
-    }
+    for version in KUBERNETES:
+        kubernetes_validate.validate(job, version, strict=True)
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     name = job["metadata"]["name"]
     assert name == f"stillroom-my-run-1-{stage}"
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", name)
     spec = job["spec"]
-    assert set(spec) == {
-        "completionMode",
-        "completions",
-        "parallelism",
-        "backoffLimitPerIndex",
-        "podFailurePolicy",
-        "template",
-    }
     assert spec["completionMode"] == "Indexed"
     assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (5, 5, 3)
     pod = spec["template"]["spec"]
@@ -191,6 +180,29 @@ def test_an_indexed_job_is_one_that_kubernetes_takes(config, programs, stage):
     assert container["resources"]["requests"] == quantities, "of GPUs, requests must equal limits"
     assert [mount["name"] for mount in container["volumeMounts"]] == [volume["name"] for volume in pod["volumes"]]
     assert container["workingDir"].startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("spec.completions_mode", "Indexed"),
+        ("spec.completions", "5"),
+        ("spec.podFailurePolicy.rules.0.onExitCode", {}),
+        ("spec.template.spec.containers.0.env.0.values", "5"),
+        ("spec.template.spec.containers.0.command", "python"),
+        ("spec.template.spec.volumes.0.claim", "data"),
+    ],
+)
+def test_the_published_schema_takes_no_field_that_kubernetes_does_not_know(config, path, wrong):
+    job = yaml.safe_load(texts(submit_run(str(config), (), "kubernetes", ("teacher",), dry_run=True))["teacher.yaml"])
+    *parents, field = path.split(".")
+    changed = job
+    for name in parents:
+        changed = changed[int(name) if name.isdecimal() else name]
+    changed[field] = wrong
+    for version in KUBERNETES:
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(job, version, strict=True)
 
 
 def test_indexed_jobs_are_applied_when_the_one_before_is_complete(config, programs):
@@ -231,8 +243,7 @@ def test_what_cannot_be_submitted_is_said(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_containers_command_does_its_index_of_the_work(tmp_path):
-    array = Array(make_inputs(tmp_path))
+def test_a_containers_command_does_its_index_of_the_work(array):
     settings = ('submit.image="i"', f'submit.python="{sys.executable}"', "submit.jobs=2")
     config = load_config(array.config, settings)
     (work,) = jobs_of(config, str(array.config), (), ("teacher",))

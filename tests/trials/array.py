@@ -13,13 +13,14 @@ class Array:
 
     Args:
         tiny: its folder.
+        stages: up to which it is made.
     """
 
-    def __init__(self, tiny: Tiny) -> None:
+    def __init__(self, tiny: Tiny, stages: Iterable[str] = ("ingest", "seeds", "teacher", "verify")) -> None:
         self.tiny = tiny
         self.reference = tiny.folder / "reference"
         self.config = tiny.configure("jobs", views=4, samples=2)
-        for stage in ("ingest", "seeds", "teacher", "verify"):
+        for stage in stages:
             assert tiny.do(self.command(stage)) == 0, tiny.log()
             shutil.copytree(tiny.run, self.reference / stage)
 

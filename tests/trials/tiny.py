@@ -204,7 +204,7 @@ def _run(commands: Sequence[Sequence[str]], plan: Plan, log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)  # more are not deterministic
-    ingestshard.examine_apart = _examine_headers
+    ingestshard.examine_apart = examine_headers
     install(plan)
     for command in commands:
         try:
@@ -214,7 +214,7 @@ def _run(commands: Sequence[Sequence[str]], plan: Plan, log: str) -> None:
                 sys.exit(status.code)
 
 
-def _examine_headers(images: Sequence[Any], max_pixels: int) -> list[Accepted]:
+def examine_headers(images: Sequence[Any], max_pixels: int) -> list[Accepted]:
     """Judging images takes seconds in a new process, and writes nothing."""
     sizes = [Image.open(io.BytesIO(image.tobytes())).size for image in images]
     return [Accepted(height, width) for width, height in sizes]
