@@ -135,6 +135,10 @@ class Teacher(Section):
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"
+    compile: bool = Field(False, description="by torch.compile: other kernels, so other roundings and another teacher")
+    graph: bool = Field(
+        False, description="on a GPU, launch each forward pass as one CUDA graph; pays with small batches"
+    )
     mean: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
     std: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
 

@@ -5,6 +5,7 @@ from collections.abc import MutableMapping, Sequence
 import torch
 
 from ..pipeline.config import Config
+from ..pipeline.device import own_device
 from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.faithful import Faithfulness, faithfulness
 from ..pipeline.guide import Guide
@@ -13,7 +14,7 @@ from ..pipeline.ranks import Ranks
 from ..pipeline.render import Backend, default_backend
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass, Want
-from ..pipeline.teach import default_device, load_teacher
+from ..pipeline.teach import load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
@@ -107,7 +108,7 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
     if weights is not None:
         start_from(model, student.model, weights)
     preprocessing = preprocessing_of(model, weights)
-    model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(own_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     target = with_labels(_target(config, student, data), student.label_weight)
     return Trainer(model, preprocessing, student, steps, target, ranks)
 
@@ -178,7 +179,7 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
     if student.target == "labels":
         return from_labels
     (section,) = config.teachers_of(student)
-    return from_teacher(load_teacher(section, classes_of(config, data, section)), student.temperature)
+    return from_teacher(load_teacher(section, classes_of(config, data, section)).ask, student.temperature)
 
 
 def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:

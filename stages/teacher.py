@@ -215,6 +215,8 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
         "model": section.model,
         "size": section.size,
         "precision": section.precision,
+        "compile": section.compile,
+        "graph": section.graph,
         "codec": config.cache.codec,
     }
     if Path(section.weights).is_file():
@@ -224,7 +226,8 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
             wanted[field] = list(value)
     if config.cache.codec == TRANSFORM:
         wanted["cache"] = pilot.settings_of(config)
-    there = {**stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
+    unsaid = {"compile": False, "graph": False}
+    there = {**unsaid, **stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
 
 
