@@ -44,6 +44,11 @@ class Lane:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
+    @property
+    def beside(self) -> bool:
+        """Whether work on it goes on while its thread does something else, so that being ahead pays."""
+        return False
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Within it, the thread's work on the device is queued on this lane, beside that of others."""
@@ -70,6 +75,10 @@ class CudaLane(Lane):
         super().__init__(device)
         self._work = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    @property
+    def beside(self) -> bool:
+        return True
 
     @contextmanager
     def taken(self) -> Iterator[None]:

@@ -92,6 +92,11 @@ class Renderer:
         self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
         self._pipeline: Any = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where views come out."""
+        return torch.device("cpu") if self._device is None else torch.device("cuda", self._device)
+
     def render(self, request: Request) -> list[torch.Tensor]:
         """One batch; see `stream`."""
         (pixels,) = self.stream([request])
