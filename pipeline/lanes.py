@@ -56,7 +56,7 @@ class Lane:
 
     def fetch(self, tensor: torch.Tensor) -> Arrival:
         """Begin to bring a tensor to the host; it must not be changed in place until it has arrived."""
-        return Arrival(tensor)
+        return Arrival(tensor.cpu())
 
     def mark(self) -> Callable[[Iterable[torch.Tensor]], None]:
         """A hand-over of all that this thread has queued on the lane so far.

@@ -84,9 +84,14 @@ class Ranks:
         """Each number, summed over the ranks: the same on all of them."""
         if self.world == 1:
             return list(values)
-        summed = torch.tensor(values, dtype=torch.float64, device=own_device())
-        distributed.all_reduce(summed)
+        summed = self.summed(torch.tensor(values, dtype=torch.float64, device=own_device()))
         return [float(value) for value in summed.tolist()]
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The same for numbers on this rank's device, in place: float64 [n]."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
 
     def told(self, value: int) -> int:
         """What the first rank says."""

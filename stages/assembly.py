@@ -88,6 +88,8 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         proof_share=max(student.proof_share for student in students),
         backend=_backend(config, cache, replays=any(want.guide is not None for want in wants)),
         threads=threads_of(config),
+        to=own_device(),
+        allow_drift=config.render.allow_drift,
     )
     found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
@@ -137,6 +139,7 @@ def evaluation_of(config: Config, student: Student, backend: Backend) -> Evaluat
         batch_size=student.batch_size,
         backend=backend,
         threads=threads_of(config),
+        to=own_device(),
     )
 
 
@@ -184,6 +187,8 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
 
 def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:
     """The cache's own, so that all students see the same pixels; another only where nothing has to match it."""
+    if replays and config.render.allow_drift is not None:
+        return config.render.allow_drift
     if config.render.backend != "auto":
         return config.render.backend
     made_by: Backend = cache.info.views["renderer"]["backend"]

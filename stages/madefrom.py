@@ -10,6 +10,7 @@ from ..pipeline.settings import Student, Teacher
 from ..storage.cache import Cache
 from ..storage.fingerprint import Fingerprint, refuse_difference
 from ..storage.place import Place
+from .drifts import other_backend
 
 _GONE = "not at hand"
 _LATER = ("compile", "graph")
@@ -31,6 +32,9 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
         },
         "views": {key: value for key, value in cache.info.views.items() if key != "renderer"},
     }
+    other = other_backend(config, student, cache)
+    if other is not None:
+        made["renderer"] = {"backend": other}
     if student.target == "cache":
         infos = {section.name: cache.teacher(section.name).info for section in sections}
         made["teachers"] = {name: {**info.fingerprint, **info.encoding} for name, info in infos.items()}

@@ -184,8 +184,9 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         batch_size=teacher.batch_size,
         backend=backend_of(config),
         threads=threads_of(config),
+        to=teacher.device,
     )
-    logits = views.logits(teacher)
+    logits = views.logits(teacher.ask)
     wrong = first_not_finite(logits)
     if wrong is not None:
         raise ModelError(
