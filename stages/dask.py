@@ -3,6 +3,7 @@
 Dask may run a task twice; tasks write the same bytes again and their record last, so that does no harm.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -76,13 +77,18 @@ class Dask(Executor):
             self._cluster.close()
 
     def _submit(self, stage: Stage, config: Config, task: Task, again: bool) -> Any:
-        return self._client.submit(_work, stage.name, config, task, again, pure=False, retries=_RETRIES)
+        ours = self._cluster is not None
+        return self._client.submit(_work, stage.name, config, task, again, ours, pure=False, retries=_RETRIES)
 
 
-def _work(stage: str, config: Config, task: Task, again: bool) -> Outcome | Busy:
-    """What a worker process does."""
+def _work(stage: str, config: Config, task: Task, again: bool, ours: bool) -> Outcome | Busy:
+    """What a worker process does. Workers that were started here each take a GPU of their own; others, as Dask-CUDA
+    starts them, see no more than theirs.
+    """
     from .registry import stage_named
 
+    if ours:
+        os.environ.setdefault("LOCAL_RANK", str(distributed.get_worker().name))
     outcome = attempt(stage_named(stage), config, task, lambda _: None, _claims(), again=again)
     if isinstance(outcome, Busy):
         time.sleep(_POLL_SECONDS)
