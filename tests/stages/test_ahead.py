@@ -3,6 +3,8 @@
 What comes of it is what comes of doing one thing after another, to the bit.
 """
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,18 @@ def test_a_second_epoch_ends_the_first_aloud_though_it_is_ahead(cached, late):
     assert sum(1 for _ in loader.epoch(1)) == loader.steps
     with pytest.raises(StillroomError, match="one epoch at a time"):
         next(first)
+
+
+def test_a_second_epoch_may_begin_while_the_first_is_being_rendered(cached, late, monkeypatch):
+    run = Renderer._run
+    loader = loader_of(cached)
+    plain = [batch.uids for batch in loader.epoch(1)]
+    monkeypatch.setattr(Renderer, "_run", lambda self: time.sleep(0.05) or run(self))
+    next(loader.epoch(2))  # dropped at once
+    first = loader.epoch(0)
+    next(first)  # the thread is in the renderer with the next ones
+    second = [batch.uids for batch in loader.epoch(1)]
+    assert all(np.array_equal(one, other) for one, other in zip(plain, second, strict=True))
 
 
 def test_an_epoch_that_is_left_early_leaves_nothing_to_the_next(cached, late):
