@@ -102,7 +102,7 @@ def test_every_level_and_share_is_mixed_and_normalised_to_the_same_bits():
     """All 65,536 pairs of levels, each with a share of its own."""
     levels = torch.arange(256, dtype=torch.uint8)
     pixels = levels.view(256, 1, 1, 1).expand(-1, 1, 1, 3).contiguous()
-    own, other = (item.reshape(-1).numpy().astype(np.int64) for item in np.broadcast_arrays(*np.ogrid[:256, :256]))
+    own, other = np.indices((256, 256)).reshape(2, -1).astype(np.int64)
     share = np.random.default_rng(0).random(65536, dtype=np.float32)
     found = {device: to_images(pixels.to(device), own, other, share) for device in ("cpu", "cuda")}
     assert torch.equal(found["cuda"].cpu(), found["cpu"])
