@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stillroom.pipeline import render as render_module
 from stillroom.pipeline.ahead import Ahead
 from stillroom.pipeline.hashing import Hasher
 from stillroom.pipeline.lanes import lane_of
@@ -41,6 +42,14 @@ def test_pixels_do_not_depend_on_batch_order_or_threads(many_photos, views, batc
     assert reference.device.type == "cuda"
     shuffled = np.random.default_rng(0).permutation(rows)
     assert torch.equal(render(many_photos, views, shuffled, batch, threads), reference)
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_pixels_do_not_depend_on_how_far_ahead_they_are_rendered(many_photos, views, monkeypatch, depth):
+    rows = np.arange(len(many_photos.images))
+    reference = render(many_photos, views, rows, 16)
+    monkeypatch.setattr(render_module, "_AHEAD", depth)
+    assert torch.equal(render(many_photos, views, rows, 16), reference)
 
 
 def test_many_views_of_a_decode_are_those_rendered_alone(many_photos, views):
