@@ -5,14 +5,14 @@
 #   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
 #   make submit CONFIG=my.toml TO=slurm   or kubernetes; TO="slurm --dry-run" prints the scripts
 #   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
-#   make test | lint | bench
+#   make test | lint | bench; on a GPU: make test-gpu | bench-gpu
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAGES := ingest seeds teacher verify student train-many report run status seal gc
 
-.PHONY: help setup demo study test test-gpu lint bench clean submit $(STAGES)
+.PHONY: help setup demo study test test-gpu lint bench bench-gpu clean submit $(STAGES)
 
 help:
 	@sed -n '2,9p' Makefile | cut -c 3-
@@ -73,7 +73,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu'
 
 test-gpu: setup
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu -s
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -85,6 +85,9 @@ BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs
 
 bench: setup
 	for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py || exit 1; done
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .lanes import to_device
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -42,13 +44,22 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same with its tensors on a device. Lightning's Trainer, and others that move batches, call it."""
+        """The same with its tensors on a device. Lightning's Trainer, and others that move batches, call it.
+
+        Args:
+            device: where to.
+            non_blocking: in the order of the current stream, without waiting for it: by way of pinned memory.
+        """
         moved: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, torch.Tensor):
-                moved[item.name] = value.to(device, non_blocking=non_blocking)
+                moved[item.name] = to_device(value, torch.device(device)) if non_blocking else value.to(device)
         return replace(self, **moved)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All of its tensors."""
+        return [value for item in fields(self) if isinstance(value := getattr(self, item.name), torch.Tensor)]
 
     def pieces(self, count: int) -> "list[Batch]":
         """The same samples in at most `count` batches of nearly equal size."""

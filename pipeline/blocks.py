@@ -1,7 +1,11 @@
-"""A block of views of one data shard, as the teacher sees it: rendered several views to a decode, mixed, classified."""
+"""A block of views of one data shard, as the teacher sees it: rendered several views to a decode, mixed, classified.
 
+On a GPU nothing waits for the teacher: while it answers for some views, the next ones are decoded and rendered.
+"""
+
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +13,12 @@ import torch
 
 from ..storage.errors import ModelError
 from ..storage.index import NO_LABEL, ShardIndex
+from .hashing import Hasher
+from .lanes import Arrival, Lane, lane_of, to_device
 from .losses import entropy, hits
 from .mix import to_images
 from .recipe import Recipe, draw_partners, draw_views
-from .render import Renderer, digests
+from .render import Renderer
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite
 
@@ -52,6 +58,12 @@ class BlockMaker:
     recipe: Recipe
     renderer: Renderer
     batch: int
+    lane: Lane = field(init=False)
+    hasher: Hasher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lane = lane_of(self.teacher.device)
+        self.hasher = Hasher(self.lane)
 
     def make(
         self,
@@ -77,25 +89,41 @@ class BlockMaker:
         found: list[npt.NDArray[np.uint16]] = []
         kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
         labels = torch.from_numpy(index.label.astype(np.int64))
+        every = np.arange(len(index))
         correct = 0
+
+        def finish(asked: _Asked) -> None:
+            nonlocal correct
+            answers = asked.answers.get()
+            self._refuse_infinite(answers, index, asked.view, every)
+            larger = torch.from_numpy(np.where(asked.share >= 0.5, every, asked.partner).astype(np.int64))
+            correct += int(hits(answers, labels[larger], 1).sum())
+            logits.append(answers)
+            found.append(asked.digests())
+            advance(len(index))
+
+        coming: deque[_Asked] = deque()
         for first in range(0, len(views), self.renderer.views):
             # The last pass may have fewer views left than the graph has branches; it renders some once more.
             some = views[first : first + self.renderer.views]
             padded = [*some, *[some[-1]] * (self.renderer.views - len(some))]
             pixels = self._render(index, images, seeds, padded)
+            while coming:  # the pass before: answered while this one was rendered
+                finish(coming.popleft())
             for place, view in enumerate(some):
-                found.append(digests(pixels[place]))
+                hashed = self.hasher.begin(pixels[place])
                 for number, slot in keep:
                     if number == first + place:
                         kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
                 partner, share = draw_partners(self.recipe, seeds, view)
-                every = np.arange(len(index))
                 answers = self._classify(pixels[place], every, partner.astype(np.int64), share, index, view, every)
-                self._refuse_infinite(answers, index, view, every)
-                larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
-                correct += int(hits(answers, labels[larger], 1).sum())
-                logits.append(answers)
-                advance(len(index))
+                asked = _Asked(view, partner, share, answers, hashed)
+                if answers.late:
+                    coming.append(asked)
+                else:
+                    finish(asked)
+        for asked in coming:
+            finish(asked)
         stacked = torch.stack(logits)
         mean_entropy = float(entropy(stacked.flatten(0, 1)).mean())
         share_correct = correct / (len(views) * len(index)) if (index.label != NO_LABEL).all() else None
@@ -125,7 +153,7 @@ class BlockMaker:
         rows = np.union1d(slots, partner[slots]).astype(np.int64)
         pixels = self._render(index, images, seeds, [view] * self.renderer.views, rows)[0]
         own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
-        answers = self._classify(pixels, own, other, share[slots], index, view, slots)
+        answers = self._classify(pixels, own, other, share[slots], index, view, slots).get()
         self._refuse_infinite(answers, index, view, slots)
         return answers.numpy()
 
@@ -162,19 +190,20 @@ class BlockMaker:
         index: ShardIndex,
         view: int,
         slots: npt.NDArray[np.int64],
-    ) -> torch.Tensor:
+    ) -> Arrival:
         """Logits float32 [n, class] of mixed views: `own` and `other` are rows of the pixels, `share` is λ, all [n]."""
         answers = []
+        pixels = to_device(pixels, self.teacher.device)  # as uint8: a quarter of the floats, which are made there
         for start in range(0, len(own), self.teacher.batch_size):
             part = slice(start, start + self.teacher.batch_size)
             mixed = to_images(pixels, own[part], other[part] if self.recipe.mixup else None, share[part])
             try:
-                answers.append(self.teacher(mixed))
+                answers.append(self.teacher.ask(mixed))
             except ModelError as error:
                 slot = int(slots[start])
                 where = f"view {view} of sample {index.key[slot]!r} (slot {slot}) and those after it"
                 raise ModelError(f"{error}, for {where}; nothing was written") from error
-        return torch.cat(answers)
+        return self.lane.fetch(torch.cat(answers))
 
     def _refuse_infinite(
         self, answers: torch.Tensor, index: ShardIndex, view: int, slots: npt.NDArray[np.int64]
@@ -186,6 +215,24 @@ class BlockMaker:
                 f"teacher {self.teacher.name!r} gave a logit that is not finite for view {view} of sample "
                 f"{index.key[slot]!r} (slot {slot}); nothing was written. Check its weights, or use float32"
             )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A view that the teacher was asked about.
+
+    Attributes:
+        view: its number.
+        partner, share: of each sample.
+        answers: float32 [n, class].
+        digests: gives uint16 [n].
+    """
+
+    view: int
+    partner: npt.NDArray[np.int32]
+    share: npt.NDArray[np.float32]
+    answers: Arrival
+    digests: Callable[[], npt.NDArray[np.uint16]]
 
 
 def views_at_once(samples: int, size: int, views: int, memory_mb: int) -> int:

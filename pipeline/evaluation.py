@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..storage.dataset import Dataset
+from .lanes import lane_of, to_device
 from .losses import hits, kl_divergence
 from .mix import to_images
 from .plain import plain_requests
@@ -39,16 +40,27 @@ class EvaluationSet:
         crop: side of the centred square, as a share of the shorter side.
         batch_size: images in a batch.
         backend, threads: how they are rendered.
+        to: device that the images are made on; default where they are rendered.
     """
 
     def __init__(
-        self, data: Dataset, size: int, crop: float, *, batch_size: int, backend: Backend, threads: int
+        self,
+        data: Dataset,
+        size: int,
+        crop: float,
+        *,
+        batch_size: int,
+        backend: Backend,
+        threads: int,
+        to: torch.device | None = None,
     ) -> None:
         self.data = data
         self.size = size
         self.crop = crop
         self.batch_size = batch_size
         self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
+        self._device = to or self._renderer.device
+        self._lane = lane_of(self._device)
         self._kept: list[torch.Tensor] | None = None
         self.labels = torch.from_numpy(
             np.concatenate([data.index(shard).label for shard in range(len(data.sizes))]).astype(np.int64)
@@ -57,18 +69,22 @@ class EvaluationSet:
     def batches(self) -> Iterator[torch.Tensor]:
         """All images in order: float32 [n, 3, size, size] in [0, 1]. A small set is rendered only once."""
         if self._kept is not None:
-            yield from map(to_images, self._kept)
+            yield from map(self._images, self._kept)
             return
         kept: list[torch.Tensor] | None = [] if self._bytes() <= _KEEP_BYTES else None
         for (pixels,) in self._renderer.stream(self._requests()):
             if kept is not None:
                 kept.append(pixels[0].clone())
-            yield to_images(pixels[0])
+            yield self._images(pixels[0])
         self._kept = kept
+
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        return to_images(to_device(pixels, self._device))
 
     def logits(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """A model's logits on all of it: float32 [sample, class] on the CPU."""
-        return torch.cat([model(images).float().cpu() for images in self.batches()])
+        answers = [self._lane.fetch(model(images).float()) for images in self.batches()]
+        return torch.cat([answer.get() for answer in answers])
 
     def accuracy(self, logits: torch.Tensor, teacher: torch.Tensor | None = None) -> Accuracy:
         """How well logits, float32 [sample, class], do; against a teacher's too where there is one."""

@@ -10,6 +10,7 @@ import torch
 
 from ..storage.compiled import compiled
 from .buffers import Buffers
+from .lanes import to_device
 
 _BUFFERS = Buffers()
 
@@ -45,13 +46,15 @@ def _operation_by_operation(
 ) -> torch.Tensor:
     """Anywhere: what `to_images` says, as torch says it."""
     device = pixels.device
-    mixed = pixels[torch.from_numpy(own).to(device)].to(torch.float32)
+    # Not a plain number: by one of those, CUDA multiplies with its reciprocal, which is not what a division rounds to.
+    white = torch.full((), 255.0, device=device)
+    mixed = pixels[to_device(torch.from_numpy(own), device)].to(torch.float32)
     if other is not None:
         assert share is not None
-        weight = torch.from_numpy(share).to(device).view(-1, 1, 1, 1)
-        second = pixels[torch.from_numpy(other).to(device)].to(torch.float32)
+        weight = to_device(torch.from_numpy(share), device).view(-1, 1, 1, 1)
+        second = pixels[to_device(torch.from_numpy(other), device)].to(torch.float32)
         mixed.mul_(weight).add_(second.mul_(1.0 - weight))
-    return mixed.div_(255.0).permute(0, 3, 1, 2)
+    return mixed.div_(white).permute(0, 3, 1, 2)
 
 
 def _in_one_pass(

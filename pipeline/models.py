@@ -58,9 +58,15 @@ class Preprocessing:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise images: float32 [n, 3, height, width] in [0, 1]."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        mean, std = _channels(self.mean, images.device), _channels(self.std, images.device)
         return (images - mean) / std
+
+
+@lru_cache(maxsize=16)
+def _channels(values: Triple, device: torch.device) -> torch.Tensor:
+    """A number for each channel, on a device once and for all: sending them there each time would wait for it."""
+    with torch.inference_mode(mode=False):  # else the first who asks, a teacher, would decide for all
+        return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def build_model(name: str, classes: int) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 
 from ..storage.errors import ModelError
 from ..storage.index import ShardIndex
+from .lanes import to_device
 from .mix import to_images
 from .recipe import centre_views
 from .render import Renderer
@@ -79,7 +80,7 @@ class PlainMaker:
         first = 0
         for (pixels,) in self.renderer.stream(plain_requests(index, images, self.crop, self.batch, self.where, slots)):
             batch = rows[first : first + pixels.shape[1]]
-            answers.append(self._asked(to_images(pixels[0]), index, batch))
+            answers.append(self._asked(to_images(to_device(pixels[0], self.teacher.device)), index, batch))
             first += len(batch)
             advance(len(batch))
         return torch.cat(answers).numpy()

@@ -1,13 +1,17 @@
 """The proof that a student sees what its teacher saw: digests of rendered views against those in the cache."""
 
+from collections.abc import Callable
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..storage.cache import Cache
 from ..storage.errors import ViewMismatchError
 from ..storage.logits import TeacherLogits
+from .hashing import Hasher
 from .plan import Rows
-from .render import Renderer, digests, renderer_fingerprint
+from .render import Renderer, renderer_fingerprint
 
 
 class Prover:
@@ -22,10 +26,17 @@ class Prover:
         sizes: at which views are rendered anyway.
         share: share of the batches to render again where the teacher's size is not among them.
         again: a renderer at the teacher's size, called for only where it is needed.
+        hasher: by which rendered views are hashed.
     """
 
     def __init__(
-        self, cache: Cache, teacher: TeacherLogits, sizes: tuple[int, ...], share: float, again: Renderer | None
+        self,
+        cache: Cache,
+        teacher: TeacherLogits,
+        sizes: tuple[int, ...],
+        share: float,
+        again: Renderer | None,
+        hasher: Hasher,
     ) -> None:
         self._cache = cache
         self.teacher = teacher
@@ -33,9 +44,14 @@ class Prover:
         self._output = sizes.index(size) if size in sizes else None
         self._every = max(1, round(1 / share)) if share > 0 else 0
         self._again = again
+        self._hasher = hasher
 
     def prove(self, batch: int, rows: Rows, rendered: list[torch.Tensor]) -> int:
-        """Compare a batch's views.
+        """Compare a batch's views; see `begin`."""
+        return self.begin(batch, rows, rendered)()
+
+    def begin(self, batch: int, rows: Rows, rendered: list[torch.Tensor]) -> Callable[[], int]:
+        """Begin to compare a batch's views.
 
         Args:
             batch: its number in the epoch.
@@ -43,18 +59,20 @@ class Prover:
             rendered: for each size, uint8 [1, m, size, size, 3].
 
         Returns:
-            How many views were compared.
-
-        Raises:
-            ViewMismatchError: one of them is another; names the sample, both digests and what differs in the renderer.
+            What waits for the comparison, says how many views were compared, and raises a ViewMismatchError if one of
+            them is another: it names the sample, both digests and what differs in the renderer.
         """
         if self._output is not None:
             pixels = rendered[self._output][0]
         elif self._again is not None and self._every and batch % self._every == 0:
             pixels = self._again.render(rows.request())[0][0]
         else:
-            return 0
-        found, expected = digests(pixels), rows.column(lambda shard: shard.digests[self.teacher.name])
+            return lambda: 0
+        found = self._hasher.begin(pixels)
+        expected = rows.column(lambda shard: shard.digests[self.teacher.name])
+        return lambda: self._compare(rows, found(), expected)
+
+    def _compare(self, rows: Rows, found: npt.NDArray[np.uint16], expected: npt.NDArray[np.uint16]) -> int:
         wrong = np.flatnonzero(found != expected)
         if len(wrong):
             row = int(wrong[0])

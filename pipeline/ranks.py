@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ..storage.errors import StillroomError
+from .device import own_device
 
 _PATIENCE = timedelta(days=1)
 """How long a rank waits for another: while the first one evaluates, say. Of one that died, torchrun lets all know."""
@@ -27,19 +28,15 @@ class Ranks:
     Attributes:
         rank: its number, from 0.
         world: how many there are.
-        local: its number on its machine, and so of its GPU.
     """
 
     rank: int = 0
     world: int = 1
-    local: int = 0
 
     @classmethod
     def of_environment(cls) -> "Ranks":
         """What torchrun says in the environment; one rank where it says nothing."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        rank, world, local = (int(os.environ.get(name, default)) for name, default in zip(names, "010", strict=True))
-        return cls(rank, world, local)
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     @classmethod
     def here(cls) -> "Ranks":
@@ -67,7 +64,7 @@ class Ranks:
             yield self
             return
         if torch.cuda.is_available():
-            torch.cuda.set_device(self.local)
+            torch.cuda.set_device(own_device())
         store, _, _ = next(rendezvous("env://", self.rank, self.world, timeout=_PATIENCE))
         if self.one_machine:
             # A restarted job gets the same store, where the addresses of those who died still stand.
@@ -87,10 +84,14 @@ class Ranks:
         """Each number, summed over the ranks: the same on all of them."""
         if self.world == 1:
             return list(values)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        summed = torch.tensor(values, dtype=torch.float64, device=device)
-        distributed.all_reduce(summed)
+        summed = self.summed(torch.tensor(values, dtype=torch.float64, device=own_device()))
         return [float(value) for value in summed.tolist()]
+
+    def summed(self, values: torch.Tensor) -> torch.Tensor:
+        """The same for numbers on this rank's device, in place: float64 [n]."""
+        if self.world > 1:
+            distributed.all_reduce(values)
+        return values
 
     def told(self, value: int) -> int:
         """What the first rank says."""

@@ -4,7 +4,6 @@ decode whole → for each view: slice → resize → flip → colour. Parameters
 random operators are not used. Knows nothing of seeds or labels.
 """
 
-import os
 import sys
 import weakref
 from collections import deque
@@ -22,6 +21,7 @@ from nvidia.dali import Pipeline
 
 from ..storage.errors import DataError, StillroomError
 from .culprit import culprit
+from .device import own_device
 from .request import Request
 
 Backend = Literal["dali-cpu", "dali-gpu"]
@@ -64,7 +64,7 @@ class Renderer:
         colour: whether the views change colours.
         backend: where decoding and rendering run.
         threads: CPU threads.
-        device: number of the GPU; default this process's own, where torchrun gave each rank one.
+        device: number of the GPU; default this process's own.
     """
 
     def __init__(
@@ -84,13 +84,18 @@ class Renderer:
         self.views = views
         self.colour = colour
         self._batch, self._threads = batch, threads
-        own = int(os.environ.get("LOCAL_RANK", "0")) if device is None else device
+        own = own_device().index if device is None else device
         self._device = own if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
         self._fed: deque[Request] = deque(maxlen=_AHEAD + 2)
         # Weak: a stream holds its renderer, and a cycle would be torn down in any order.
         self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
         self._pipeline: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where views come out."""
+        return torch.device("cpu") if self._device is None else torch.device("cuda", self._device)
 
     def render(self, request: Request) -> list[torch.Tensor]:
         """One batch; see `stream`."""
@@ -120,6 +125,10 @@ class Renderer:
         self._fed.clear()
         try:
             while (outputs := self._run()) is not None:
+                # Read by torch: `run` without a stream waits for this batch, and for no later one ("the results are
+                # host-synchronous", `Pipeline.run`). Written by DALI again: memory that it lent by DLPack stays out of
+                # its pools until the device has done all that was queued when torch let go of it, on any stream
+                # (`DLTensorGraveyard` in DALI's dltensor.cc).
                 branches = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
                 yield [
                     torch.stack(branches[first :: len(self.sizes)]) if self.views > 1 else branches[first][None]
@@ -170,7 +179,7 @@ class Renderer:
             colour=self.colour,
             backend=backend,
             threads=self._threads,
-            device=self._device or 0,
+            device=self._device,
         )
 
     def _next(self) -> list[Any]:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError, MissingObjectError
@@ -42,12 +44,14 @@ class ReplayLoader:
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
         device: number of the GPU, for `dali-gpu`; default this process's own.
+        to: device that batches are put on; default: images stay where they are rendered, the rest is on the CPU.
+        allow_drift: another backend than the cache's that may render all the same; its views are not proved.
         temperature: at which the logits will be used; `faithful` then says what the cache guarantees there, and a
             warning is given where that is nothing. By teacher.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
-        ViewMismatchError: the cache's views come from another backend.
+        ViewMismatchError: the cache's views come from another backend, which is not allowed by name.
         ConfigError: the batch is larger than the data set, the ranks do not divide the lanes, the design does not fit
             the cache, or no teacher is named and the cache has several.
     """
@@ -72,6 +76,8 @@ class ReplayLoader:
         backend: Backend | None = None,
         threads: int = 2,
         device: int | None = None,
+        to: torch.device | str | None = None,
+        allow_drift: Backend | None = None,
         temperature: float | None = None,
     ) -> None:
         names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)
@@ -96,6 +102,8 @@ class ReplayLoader:
             backend=backend,
             threads=threads,
             device=device,
+            to=None if to is None else torch.device(to),
+            allow_drift=allow_drift,
         )
         self.order = self._pass.order
         self.backend = self._pass.backend

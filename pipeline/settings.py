@@ -128,6 +128,11 @@ class Render(Section):
     """How views are rendered; nothing here changes a pixel except the backend."""
 
     backend: Literal["auto", "dali-cpu", "dali-gpu"] = Field("auto", description="auto: the GPU where there is one")
+    allow_drift: Literal["dali-cpu", "dali-gpu"] | None = Field(
+        None,
+        description="the backend that students render on, even if the cache was made on the other: their views are "
+        "then not proved, and by how much they differ is measured on the canaries and said",
+    )
     threads: int = Field(0, ge=0, description="CPU threads of DALI; 0 for one per core")
     memory_mb: int = Field(1024, ge=16, description="rendered views that the teacher stage holds at once, at most")
 
@@ -141,6 +146,10 @@ class Teacher(Section):
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"
+    compile: bool = Field(False, description="by torch.compile: other kernels, so other roundings and another teacher")
+    graph: bool = Field(
+        False, description="on a GPU, launch each forward pass as one CUDA graph; pays with small batches"
+    )
     mean: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
     std: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
 
@@ -248,6 +257,7 @@ class Student(Section):
     warmup_steps: int | None = Field(None, ge=0, description="default: a twentieth of all steps, 1500 at most")
     clip: float = Field(1.0, gt=0.0, description="global norm of the gradient at most")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on GPUs that have it")
+    compile: bool = Field(False, description="by torch.compile: other kernels, so other roundings and another student")
     seed: Uint64 = Field(0, description="of the first weights and of the order of samples")
     lane_window: int = Field(2, ge=1, description="data shards of a lane that are held and shuffled together")
     proof_share: Share = Field(

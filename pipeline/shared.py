@@ -3,8 +3,9 @@
 What they share is the order of samples and the views; what they want may differ: size, teachers, design.
 """
 
+import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,11 @@ import torch
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
+from .ahead import Ahead
 from .batch import Batch
 from .guide import Guide
+from .hashing import Hasher
+from .lanes import lane_of, to_device
 from .mix import to_images
 from .order import Order
 from .plan import Rows, plan_rows
@@ -58,10 +62,12 @@ class SharedPass:
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
         device: number of the GPU, for `dali-gpu`; default this process's own.
+        to: device that batches are put on; default: images stay where they are rendered, the rest is on the CPU.
+        allow_drift: another backend than the cache's that may render all the same; its views are not proved.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
-        ViewMismatchError: the cache's views come from another backend.
+        ViewMismatchError: the cache's views come from another backend, which is not allowed by name.
         MissingObjectError: logits are missing.
         ConfigError: there are no views, the batch is larger than the data set, or the ranks do not divide the lanes.
     """
@@ -82,6 +88,8 @@ class SharedPass:
         backend: Backend | None = None,
         threads: int = 2,
         device: int | None = None,
+        to: torch.device | None = None,
+        allow_drift: Backend | None = None,
     ) -> None:
         if views < 1:
             raise ConfigError(f"views is {views}; replay 1 or more")
@@ -99,14 +107,19 @@ class SharedPass:
         for guide in guides:
             guide.refuse_gaps(views)
         self.guides = tuple(guides)
-        self.backend = _backend(cache, backend, replays=bool(guides))
+        self.backend = _backend(cache, backend, allow_drift, replays=bool(guides))
         self.sizes = tuple(dict.fromkeys(size for want in wants for size in (want.size, want.also_size) if size))
         self._renderer = self._new_renderer(self.sizes, threads, device)
+        self._to = to if to is not None and to.type != "cpu" else None
+        self.lane = lane_of(self._to or self._renderer.device)
+        self._ahead: weakref.ref[Ahead[tuple[Batch, ...]]] | None = None
         provers: dict[str, Prover] = {}
-        for teacher in {guide.first.name: guide.first for guide in guides}.values():
+        hasher = Hasher(self.lane)
+        proved = guides if self.backend == cache.info.views["renderer"]["backend"] else {}
+        for teacher in {guide.first.name: guide.first for guide in proved}.values():
             its_size = teacher.info.size
             again = None if its_size in self.sizes else self._new_renderer((its_size,), threads, device)
-            provers[teacher.name] = Prover(cache, teacher, self.sizes, proof_share, again)
+            provers[teacher.name] = Prover(cache, teacher, self.sizes, proof_share, again, hasher)
         self._provers = tuple(provers.values())
 
     @property
@@ -123,6 +136,30 @@ class SharedPass:
             ConfigError: some rank would have no sample of some batch; every rank finds the same.
         """
         self.order.refuse_empty_shares([epoch], self.world)
+        before = self._ahead() if self._ahead is not None else None
+        if before is not None:
+            before.close()
+        made = self._made(epoch, start)
+        items: Iterator[tuple[Batch, ...]] = made
+        ahead: Ahead[tuple[Batch, ...]] | None = None
+        if self.lane.beside:
+            items = ahead = Ahead(made, self.lane, _tensors)
+            self._ahead = weakref.ref(ahead)
+        try:
+            for _ in range(start, self.steps):
+                batches = next(items, None)
+                if batches is None:
+                    raise StillroomError("another epoch of this loader was begun; a loader replays one epoch at a time")
+                yield batches
+        finally:
+            if ahead is not None:
+                ahead.close()
+            made.close()
+
+    def _made(self, epoch: int, start: int) -> Generator[tuple[Batch, ...], None, None]:
+        """The batches of an epoch; none any more once another is begun. Where proving takes time, it has that of the
+        next batch: each is proved before it is given away.
+        """
         planned: deque[tuple[Rows, int]] = deque()
 
         def requests() -> Iterator[Request]:
@@ -132,14 +169,24 @@ class SharedPass:
                 yield from parts
 
         rendered = self._renderer.stream(requests())
+        begun: deque[Callable[[], tuple[Batch, ...]]] = deque()
         for number in range(start, self.steps):
             first = next(rendered, None)
             if first is None:
-                raise StillroomError("another epoch of this loader was begun; a loader replays one epoch at a time")
+                return
             rows, parts = planned.popleft()
             rest = [next(rendered) for _ in range(parts - 1)]
             pixels = [torch.cat(part, dim=1) if rest else part[0] for part in zip(first, *rest, strict=True)]
-            yield self._batches(number, rows, pixels)
+            begun.append(self._begin(number, rows, pixels))
+            if len(begun) > self.lane.beside:
+                yield begun.popleft()()
+        for finish in begun:
+            yield finish()
+
+    def _begin(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> Callable[[], tuple[Batch, ...]]:
+        """Begin to prove a batch's views; gives what finishes it."""
+        proofs = {prover.teacher.name: prover.begin(number, rows, rendered) for prover in self._provers}
+        return lambda: self._batches(rows, rendered, {name: proof() for name, proof in proofs.items()})
 
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
@@ -172,15 +219,14 @@ class SharedPass:
         digests = {prover.teacher.name: prover.teacher.digests(shard, view) for prover in self._provers}
         return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests)
 
-    def _batches(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> tuple[Batch, ...]:
-        proved = {prover.teacher.name: prover.prove(number, rows, rendered) for prover in self._provers}
+    def _batches(self, rows: Rows, rendered: list[torch.Tensor], proved: Mapping[str, int]) -> tuple[Batch, ...]:
         shares = rows.column(lambda shard: shard.share)
         labels = rows.column(lambda shard: shard.index.label).astype(np.int64)
         uids = rows.column(lambda shard: shard.index.uid)[rows.own]
         views = torch.from_numpy(rows.constant(lambda shard: shard.view)[rows.own])
         other = rows.other if self.recipe.mixup else None
         images = {
-            size: to_images(pixels[0], rows.own, other, shares[rows.own])
+            size: to_images(self._on_device(pixels[0]), rows.own, other, shares[rows.own])
             for size, pixels in zip(self.sizes, rendered, strict=True)
         }
         found = []
@@ -201,10 +247,14 @@ class SharedPass:
                     views=views,
                     sources=sources,
                     other_images=images[want.also_size] if want.also_size is not None else None,
-                    proved=proved[guide.first.name] if guide is not None else 0,
+                    proved=proved.get(guide.first.name, 0) if guide is not None else 0,
                 )
             )
-        return tuple(found)
+        return tuple(found if self._to is None else [batch.to(self._to, non_blocking=True) for batch in found])
+
+    def _on_device(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Rendered views where they are mixed and used: as uint8, a quarter of the floats that they become."""
+        return pixels if self._to is None else to_device(pixels, self._to)
 
     def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int | None) -> Renderer:
         # Two more: a pair that two batches share is rendered whole for both.
@@ -212,11 +262,16 @@ class SharedPass:
         return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
 
 
-def _backend(cache: Cache, wanted: Backend | None, *, replays: bool) -> Backend:
+def _tensors(batches: tuple[Batch, ...]) -> list[torch.Tensor]:
+    return [tensor for batch in batches for tensor in batch.tensors()]
+
+
+def _backend(cache: Cache, wanted: Backend | None, allowed: Backend | None, *, replays: bool) -> Backend:
     made_by: Backend = cache.info.views["renderer"]["backend"]
-    if replays and wanted not in (None, made_by):
+    if replays and wanted not in (None, made_by, allowed):
         raise ViewMismatchError(
             f"the teacher's views were rendered by {made_by}, these would be by {wanted}, which rounds "
-            f"differently; use render.backend = {made_by!r}"
+            f"differently; use render.backend = {made_by!r}, or render.allow_drift = {wanted!r}, which measures by how "
+            "much on the canaries and goes on"
         )
     return wanted or made_by

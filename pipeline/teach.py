@@ -1,12 +1,20 @@
-"""A teacher that is ready to answer: a model, its weights and preprocessing, on a device, in a precision."""
+"""A teacher that is ready to answer: a model, its weights and preprocessing, on a device, in a precision.
 
-from dataclasses import dataclass
+The same images get the same bits from run to run: no kernel is chosen by timing, and none that adds in any order. They
+may get others in a batch of another size, but for a teacher of one shape, whose last batch is filled up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..storage.errors import ModelError
+from .device import own_device
+from .graphs import Graph
+from .lanes import to_device
 from .models import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
 from .settings import Teacher
 from .settingtypes import Precision
@@ -25,6 +33,8 @@ class LoadedTeacher:
         device: where it runs.
         classes: how many logits it gives for each image.
         fingerprint: what its logits depend on besides the views.
+        one_shape: whether each forward pass has exactly `batch_size` images; a last one is filled up.
+        graph: the recorded forward pass of that shape; None where none is.
     """
 
     name: str
@@ -35,26 +45,43 @@ class LoadedTeacher:
     device: torch.device
     classes: int
     fingerprint: dict[str, Any]
+    one_shape: bool = False
+    graph: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Logits for float32 [n, 3, size, size] in [0, 1]: float32 [n, class], on the CPU.
 
         Raises:
             ModelError: the model answers with something else.
         """
-        return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float().cpu()
+        return self.ask(images).cpu()
+
+    @torch.inference_mode()
+    def ask(self, images: torch.Tensor) -> torch.Tensor:
+        """The same on the teacher's device. On a GPU the work is queued, and nothing waits for it.
+
+        Raises:
+            ModelError: the model answers with something else.
+        """
+        return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float()
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """One pass of the model over images on its device, in its precision."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.model(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = images.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits: Any = self.model(self.preprocessing(images).contiguous(memory_format=torch.channels_last))
+        images = to_device(images, self.device)
+        count, missing = len(images), self.batch_size - len(images) if self.one_shape else 0
+        if missing:
+            images = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
+        logits = (self.graph or self.forward)(images)
         wanted = [len(images), self.classes]
         if not (isinstance(logits, torch.Tensor) and logits.is_floating_point() and list(logits.shape) == wanted):
             raise ModelError(
                 f"teacher {self.name!r} answers with {_kind(logits)}, where floating-point logits {wanted} are needed"
             )
-        return logits
+        return logits[:count]
 
 
 def first_not_finite(logits: torch.Tensor) -> int | None:
@@ -69,11 +96,6 @@ def _kind(answer: object) -> str:
     return f"a {type(answer).__name__}"
 
 
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
     """Build a teacher and load its weights.
 
@@ -85,18 +107,26 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         ModelError: the weights are not there, do not fit the model, or are for other classes; or the precision needs
             another device.
     """
-    device = default_device()
+    device = own_device()
     if section.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise ModelError(f'teacher {section.name!r}: this GPU has no bfloat16; use precision = "float32"')
-    if section.precision == "float32" and device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # torch's default calls 10-bit mantissas float32
+    if section.graph and device.type != "cuda":
+        raise ModelError(f"teacher {section.name!r} has graph = true, which needs an NVIDIA GPU, and there is none")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = False  # chooses by timing, so otherwise from run to run
+        torch.backends.cudnn.deterministic = True
+        if section.precision == "float32":
+            torch.backends.cudnn.allow_tf32 = False  # torch's default calls 10-bit mantissas float32
     weights = read_weights(section.weights)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))
     load_weights(model, section.model, weights)
     preprocessing = preprocessing_of(model, weights, section.mean, section.std)
     model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return LoadedTeacher(
+    if section.compile:
+        model.compile(dynamic=False)
+    teacher = LoadedTeacher(
         section.name,
         model,
         preprocessing,
@@ -105,11 +135,21 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         device,
         len(classes),
         teacher_fingerprint(section, weights, preprocessing),
+        one_shape=section.compile or section.graph,
     )
+    if section.compile or section.graph:
+        # Now, before DALI works on the device as well: see `graphs`. What answers with no logits is refused here.
+        example = torch.zeros(section.batch_size, section.size, section.size, 3, device=device).permute(0, 3, 1, 2)
+        teacher.ask(example)
+        if section.graph:
+            with torch.inference_mode():
+                teacher = replace(teacher, graph=Graph(teacher.forward, example))
+    return teacher
 
 
 def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Architecture, weights, preprocessing and precision."""
+    """Architecture, weights, preprocessing, precision, and what else may change a rounding."""
+    kernels = {name: True for name in ("compile", "graph") if getattr(section, name)}
     return {
         "model": section.model,
         "weights": weights.sha256,
@@ -117,6 +157,8 @@ def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Prepr
         "precision": section.precision,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
+        # Not where they are not used, so that a cache from before there were any is the same teacher's.
+        **kernels,
     }
 
 

@@ -68,6 +68,8 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.optimizer = build_optimizer(self.model, self.settings)
         self._schedule = schedule_of(self.settings)
+        if self.settings.compile:
+            self.model.compile()  # in place: the state's names stay
         self._parallel: nn.Module = self.model
         if self.ranks.world > 1:
             self._parallel = DistributedDataParallel(
@@ -102,31 +104,39 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss, proved = self.ranks.sum(self._backward(batch), batch.proved)
-        gradient = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        if not (math.isfinite(loss) and torch.isfinite(gradient)):
+        parts = self.ranks.summed(torch.stack([self._backward(batch), self._number(batch.proved)]))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        # The one place where a step waits for the device: nothing is updated before it is known to be finite.
+        loss, proved, gradient = torch.cat([parts, norm.double()[None]]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
             raise ModelError(
                 f"student {self.settings.name!r} diverged at step {self.step}: loss {loss:.4g}, "
-                f"gradient {float(gradient):.4g}; use a lower learning_rate or a longer warm-up"
+                f"gradient {gradient:.4g}; use a lower learning_rate or a longer warm-up"
             )
         self.optimizer.step()
         self.step += 1
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return Step(loss, float(gradient), rate, int(proved))
+        return Step(loss, gradient, rate, int(proved))
 
-    def _backward(self, batch: Batch) -> float:
-        """Add this rank's part of the gradient of the global batch's mean loss; its part of that loss, in nats."""
+    def _number(self, value: float) -> torch.Tensor:
+        """float64 []; filled in on the device, where copying it there would wait for what is queued."""
+        return torch.full((), value, dtype=torch.float64, device=self.device)
+
+    def _backward(self, batch: Batch) -> torch.Tensor:
+        """Add this rank's part of the gradient of the global batch's mean loss; its part of that loss, in nats:
+        float64 [].
+        """
         # DDP takes the mean over ranks, whose shares differ in size.
         scale = self.ranks.world / self.settings.batch_size
         pieces = batch.pieces(self.settings.accumulate)
-        total = 0.0
+        total = self._number(0.0)
         for number, piece in enumerate(pieces):
             later = number < len(pieces) - 1 and isinstance(self._parallel, DistributedDataParallel)
             with self._parallel.no_sync() if later else nullcontext():  # type: ignore[operator]
                 loss = self.target(piece, self._forward(piece.images, self._parallel)).sum() * scale
                 loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach()) / self.ranks.world
+            total += loss.detach().double() / self.ranks.world
         return total
 
     @torch.inference_mode()

@@ -5,6 +5,7 @@ from collections.abc import MutableMapping, Sequence
 import torch
 
 from ..pipeline.config import Config
+from ..pipeline.device import own_device
 from ..pipeline.evaluation import EvaluationSet
 from ..pipeline.faithful import Faithfulness, faithfulness
 from ..pipeline.guide import Guide
@@ -13,7 +14,7 @@ from ..pipeline.ranks import Ranks
 from ..pipeline.render import Backend, default_backend
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass, Want
-from ..pipeline.teach import default_device, load_teacher
+from ..pipeline.teach import load_teacher
 from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
@@ -87,6 +88,8 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         proof_share=max(student.proof_share for student in students),
         backend=_backend(config, cache, replays=any(want.guide is not None for want in wants)),
         threads=threads_of(config),
+        to=own_device(),
+        allow_drift=config.render.allow_drift,
     )
     found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
@@ -107,7 +110,7 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
     if weights is not None:
         start_from(model, student.model, weights)
     preprocessing = preprocessing_of(model, weights)
-    model = model.to(default_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(own_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     target = with_labels(_target(config, student, data), student.label_weight)
     return Trainer(model, preprocessing, student, steps, target, ranks)
 
@@ -136,6 +139,7 @@ def evaluation_of(config: Config, student: Student, backend: Backend) -> Evaluat
         batch_size=student.batch_size,
         backend=backend,
         threads=threads_of(config),
+        to=own_device(),
     )
 
 
@@ -178,11 +182,13 @@ def _target(config: Config, student: Student, data: Dataset) -> Target:
     if student.target == "labels":
         return from_labels
     (section,) = config.teachers_of(student)
-    return from_teacher(load_teacher(section, classes_of(config, data, section)), student.temperature)
+    return from_teacher(load_teacher(section, classes_of(config, data, section)).ask, student.temperature)
 
 
 def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:
     """The cache's own, so that all students see the same pixels; another only where nothing has to match it."""
+    if replays and config.render.allow_drift is not None:
+        return config.render.allow_drift
     if config.render.backend != "auto":
         return config.render.backend
     made_by: Backend = cache.info.views["renderer"]["backend"]

@@ -6,12 +6,14 @@ from typing import Any
 
 from ..pipeline.config import Config
 from ..pipeline.models import weights_digest
-from ..pipeline.settings import Student
+from ..pipeline.settings import Student, Teacher
 from ..storage.cache import Cache
 from ..storage.fingerprint import Fingerprint, refuse_difference
 from ..storage.place import Place
+from .drifts import other_backend
 
 _GONE = "not at hand"
+_LATER = ("compile", "graph")
 _NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share", "accumulate"}
 
 
@@ -23,13 +25,16 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     sections = config.teachers_of(student)
     made: dict[str, Any] = {
         "student": {
-            **student.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            **student.model_dump(mode="json", exclude={*_NOT_IDENTITY, *_unused(student)}),
             "teacher_weights": _shares(student.teacher_weights),
             "teacher": [section.name for section in sections] if student.target != "labels" else None,
             "views_used": config.views_of(student),
         },
         "views": {key: value for key, value in cache.info.views.items() if key != "renderer"},
     }
+    other = other_backend(config, student, cache)
+    if other is not None:
+        made["renderer"] = {"backend": other}
     if student.target == "cache":
         infos = {section.name: cache.teacher(section.name).info for section in sections}
         made["teachers"] = {name: {**info.fingerprint, **info.encoding} for name, info in infos.items()}
@@ -40,7 +45,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     if student.target == "online":
         made["teachers"] = {
             section.name: {
-                **section.model_dump(mode="json", exclude={"name", "batch_size"}),
+                **section.model_dump(mode="json", exclude={"name", "batch_size", *_unused(section)}),
                 "weights": _digest(section.weights),
             }
             for section in sections
@@ -63,6 +68,11 @@ def _as_stored(wanted: Any, stored: Any) -> Any:
     if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
         return {key: _as_stored(value, stored.get(key)) for key, value in wanted.items()}
     return stored if wanted == _GONE else wanted
+
+
+def _unused(section: Student | Teacher) -> set[str]:
+    """Ways to compute that came later and are not used: who was made before is made from the same."""
+    return {name for name in _LATER if not getattr(section, name, False)}
 
 
 def _shares(weights: tuple[float, ...] | None) -> list[float] | None:

@@ -28,6 +28,7 @@ from .assembly import (
     trainer_of,
 )
 from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from .drifts import drift_of
 from .madefrom import refuse_other_student
 from .metrics import METRICS, Metrics
 from .places import RESULT, STUDENT_TASK, WEIGHTS
@@ -82,6 +83,7 @@ class Session:
             self._evaluation = evaluation
             self._teacher = teachers_on_evaluation_set(config, student, cache)
             self._faithful = faithfulness_of(config, student, cache)
+            self._drift = drift_of(config, student, cache)
         self._lines = lines
         self._metrics: Metrics | None = None
         self._within_step = False
@@ -160,6 +162,8 @@ class Session:
             return
         if self._faithful:
             self.facts = {**self.facts, "faithful": {name: found.facts() for name, found in self._faithful.items()}}
+        if self._drift:
+            self.facts = {**self.facts, "drift": {name: found.facts() for name, found in self._drift.items()}}
         place, facts = self._place, self.facts
         about = {
             "model": self.student.model,

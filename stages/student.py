@@ -16,6 +16,7 @@ from ..storage.dataset import Dataset
 from ..storage.errors import MissingObjectError, ModelError
 from ..storage.ledger import Ledger
 from .assembly import evaluation_of, faithfulness_of, pass_of
+from .drifts import drift_of
 from .madefrom import refuse_other_student, student_fingerprint
 from .places import STUDENT_TASK
 from .seeds import open_cache
@@ -115,14 +116,16 @@ def _teach(sessions: Sequence[Session], shared: SharedPass, advance: Advance) ->
 
 
 def notes(config: Config) -> Sequence[str]:
-    """What students who are not trained yet should be told of their temperatures."""
+    """What students who are not trained yet should be told of their temperatures, and of another backend's views."""
     try:
         cache = open_cache(config, Dataset(config.data_place), writing=False)
         left = [student for student in config.student if not is_trained(config, student)]
         found = [(student.name, item) for student in left for item in faithfulness_of(config, student, cache).values()]
     except MissingObjectError:
         return []  # the stage itself says what is missing
-    return [f"{name}: {faithful.note}" for name, faithful in found if faithful.note]
+    drifts = [(student.name, item) for student in left for item in drift_of(config, student, cache).values()]
+    told = [f"{name}: {faithful.note}" for name, faithful in found if faithful.note]
+    return told + [f"{name}: {drift.note}" for name, drift in drifts]
 
 
 def homes(config: Config, task: Task) -> Sequence[Home]:

@@ -184,8 +184,9 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         batch_size=teacher.batch_size,
         backend=backend_of(config),
         threads=threads_of(config),
+        to=teacher.device,
     )
-    logits = views.logits(teacher)
+    logits = views.logits(teacher.ask)
     wrong = first_not_finite(logits)
     if wrong is not None:
         raise ModelError(
@@ -215,6 +216,8 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
         "model": section.model,
         "size": section.size,
         "precision": section.precision,
+        "compile": section.compile,
+        "graph": section.graph,
         "codec": config.cache.codec,
     }
     if Path(section.weights).is_file():
@@ -224,7 +227,8 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
             wanted[field] = list(value)
     if config.cache.codec == TRANSFORM:
         wanted["cache"] = pilot.settings_of(config)
-    there = {**stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
+    unsaid = {"compile": False, "graph": False}
+    there = {**unsaid, **stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
 
 

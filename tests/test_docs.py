@@ -24,6 +24,7 @@ def test_the_page_of_settings_is_up_to_date():
         "docs/data.md",
         "docs/students.md",
         "docs/cluster.md",
+        "docs/speed.md",
     ],
 )
 def test_links_between_the_docs_lead_somewhere(name):

@@ -1,0 +1,40 @@
+"""The drift of students that render on another backend than their cache's, where the config allows it by name."""
+
+from pathlib import Path
+
+from ..pipeline.config import Config
+from ..pipeline.drift import Drift, measure_drift
+from ..pipeline.render import Backend
+from ..pipeline.settings import Student
+from ..pipeline.teach import load_teacher
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from .classes import classes_of
+from .machine import threads_of
+
+
+def other_backend(config: Config, student: Student, cache: Cache) -> Backend | None:
+    """The backend that a student who replays is allowed to render on, if it is not the cache's own."""
+    allowed = config.render.allow_drift
+    if student.target != "cache" or allowed == cache.info.views["renderer"]["backend"]:
+        return None
+    return allowed
+
+
+def drift_of(config: Config, student: Student, cache: Cache) -> dict[str, Drift]:
+    """By teacher; nothing for a student that renders as its cache was rendered.
+
+    Raises:
+        ConfigError: the cache has no canaries to measure it on.
+    """
+    backend = other_backend(config, student, cache)
+    if backend is None:
+        return {}
+    data = Dataset(config.data_place)
+    found = {}
+    for section in config.teachers_of(student):
+        at_hand = Path(section.weights).is_file()
+        model = load_teacher(section, classes_of(config, data, section)) if at_hand else None
+        teacher = cache.teacher(section.name)
+        found[section.name] = measure_drift(cache, data, teacher, backend, threads_of(config), model)
+    return found
