@@ -21,13 +21,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import material
 import torch
 from gpu_ways import Setting, decode_ways, prepare, rendering_ways, student_ways, teacher_ways
 from hardware_jpeg import engine_table
-from loader import copy_in_classes, make_photos
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 PACKAGES = ("stillroom", "torch", "torchvision", "timm", "nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13", "zarr")
+COPIES = 4
 Way = Callable[[], int]
 
 
@@ -37,10 +38,9 @@ def main() -> None:
     if not arguments.dry and not torch.cuda.is_available():
         sys.exit("there is no NVIDIA GPU here; `--dry` tries the script itself on the CPU")
     with tempfile.TemporaryDirectory() as folder:
-        photos = Path(arguments.photos) if arguments.photos else make_photos(Path(folder) / "photos")
-        for surplus in sorted(photos.glob("*.jpg"))[12:] if arguments.dry and not arguments.photos else ():
-            surplus.unlink()
-        run = prepare(copy_in_classes(photos, Path(folder) / "classes"), Path(folder) / "run", setting)
+        count = 12 if arguments.dry else 200
+        made = arguments.photos or material.photos(Path(folder) / "photos", count, 512, 384)
+        run = prepare(material.copies(Path(made), Path(folder) / "copies", COPIES), Path(folder) / "run", setting)
         groups: dict[str, dict[str, Way]] = {
             "decoding": decode_ways(run, setting),
             "rendering": rendering_ways(run, setting),

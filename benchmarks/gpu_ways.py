@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import material
 import numpy as np
 import nvidia.dali.fn as fn
 import nvidia.dali.types as types
 import torch
 from loader import everything
 from nvidia.dali import Pipeline
-from safetensors.torch import save_file
 
 from stillroom.pipeline.batch import Batch
 from stillroom.pipeline.blocks import BlockMaker
-from stillroom.pipeline.config import Config, parse_config
+from stillroom.pipeline.config import Config
 from stillroom.pipeline.models import build_model, preprocessing_of
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.replay import ReplayLoader
@@ -24,9 +24,6 @@ from stillroom.pipeline.request import Request
 from stillroom.pipeline.settings import Student
 from stillroom.pipeline.teach import load_teacher
 from stillroom.pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
 
@@ -78,30 +75,16 @@ class Setting:
 
 def prepare(images: Path, folder: Path, setting: Setting) -> Config:
     """A finished cache of a teacher with random weights over the photos, made on the device itself."""
-    folder.mkdir()
-    torch.manual_seed(0)
-    weights = folder / "weights.safetensors"
-    save_file(build_model(setting.teacher, 2).state_dict(), weights)
-    config = parse_config(
-        {
-            "run": {"dir": str(folder)},
-            "data": {"train": str(images)},
-            "views": {"count": VIEWS, "views_per_block": VIEWS, "mixup": True},
-            "render": {"backend": setting.backend, "threads": setting.threads},
-            "teacher": [
-                {
-                    "name": "t",
-                    "model": setting.teacher,
-                    "weights": str(weights),
-                    "size": setting.size,
-                    "batch_size": setting.batch,
-                    "precision": setting.precision,
-                }
-            ],
-        }
+    config = material.run_config(
+        folder,
+        images,
+        setting.teacher,
+        setting.size,
+        views={"count": VIEWS, "views_per_block": VIEWS, "mixup": True},
+        render={"backend": setting.backend, "threads": setting.threads},
+        teacher={"batch_size": setting.batch, "precision": setting.precision},
     )
-    for name in ("ingest", "seeds", "teacher"):
-        execute(stage_named(name), config, InProcess(), NoProgress())
+    material.run_stages(config, ["ingest", "seeds", "teacher"])
     return config
 
 
@@ -219,7 +202,7 @@ def student_ways(config: Config, setting: Setting) -> dict[str, Way]:
 
 def _training(setting: Setting, target: Target, batches: Callable[[], Iterable[Batch]], how: dict[str, bool]) -> Way:
     torch.manual_seed(0)
-    model = build_model(setting.student, 2)
+    model = build_model(setting.student, material.CLASSES)
     preprocessing = preprocessing_of(model)
     model = model.to(setting.device, memory_format=torch.channels_last)
     settings = Student(model=setting.student, size=setting.size, batch_size=setting.batch, **how)
