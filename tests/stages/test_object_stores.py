@@ -228,9 +228,9 @@ def _what(request):
 # Damage, and what is none
 
 
-def test_damage_in_a_bucket_is_found_and_repaired_and_the_run_sealed(taught, run_stages, quick, s3):
+def test_damage_in_a_bucket_is_found_and_repaired_and_the_run_sealed(taught, make_from_tars, run_stages, quick, s3):
     config, _ = taught
-    remote = config.model_copy(update={"run": config.run.model_copy(update={"dir": f"{config.run.dir}-damaged"})})
+    remote = make_from_tars(f"{config.run.dir}-damaged", config.data.train.rpartition("/")[0])
     for name in config.run_place.list():
         remote.run_place.write(name, config.run_place.read(name))
     place = remote.cache_place
