@@ -1,17 +1,20 @@
 """A block of views of one data shard, as the teacher sees it: rendered several views to a decode, mixed, classified."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..storage.encoded import picked
 from ..storage.errors import ModelError
 from ..storage.index import NO_LABEL, ShardIndex
 from .losses import entropy, hits
 from .mix import to_images
-from .recipe import Recipe, draw_partners, draw_views
+from .recipe import Recipe, draw_partners, draw_views, pair_order
 from .render import Renderer, digests
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite
@@ -46,12 +49,15 @@ class BlockMaker:
         recipe: how views are drawn.
         renderer: at the teacher's size.
         batch: images that are decoded together.
+        held: rendered views that are held at once, at most, where a data shard has more samples: whole batches of the
+            teacher and whole pairs, and then the renderer makes one view at a time. See `held_at_once`.
     """
 
     teacher: LoadedTeacher
     recipe: Recipe
     renderer: Renderer
     batch: int
+    held: int = sys.maxsize
 
     def make(
         self,
@@ -66,40 +72,44 @@ class BlockMaker:
 
         Args:
             index, images, seeds: of all n samples of a data shard.
-            views: numbers of the views; as many at a time are held rendered as the renderer makes.
+            views: numbers of the views.
             keep: (place in `views`, slot) of views to keep whole.
             advance: called with the number of views done.
 
         Raises:
             ModelError: a logit is not finite; names the sample and the view.
         """
-        logits: list[torch.Tensor] = []
-        found: list[npt.NDArray[np.uint16]] = []
+        count = len(index)
+        logits = np.empty((len(views), count, self.teacher.classes), np.float32)
+        found = np.empty((len(views), count), np.uint16)
         kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
         labels = torch.from_numpy(index.label.astype(np.int64))
-        correct = 0
+        correct, entropies = 0, 0.0
         for first in range(0, len(views), self.renderer.views):
             # The last pass may have fewer views left than the graph has branches; it renders some once more.
             some = views[first : first + self.renderer.views]
             padded = [*some, *[some[-1]] * (self.renderer.views - len(some))]
-            pixels = self._render(index, images, seeds, padded)
-            for place, view in enumerate(some):
-                found.append(digests(pixels[place]))
-                for number, slot in keep:
-                    if number == first + place:
-                        kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
-                partner, share = draw_partners(self.recipe, seeds, view)
-                every = np.arange(len(index))
-                answers = self._classify(pixels[place], every, partner.astype(np.int64), share, index, view, every)
-                self._refuse_infinite(answers, index, view, every)
-                larger = torch.from_numpy(np.where(share >= 0.5, np.arange(len(share)), partner).astype(np.int64))
-                correct += int(hits(answers, labels[larger], 1).sum())
-                logits.append(answers)
-                advance(len(index))
-        stacked = torch.stack(logits)
-        mean_entropy = float(entropy(stacked.flatten(0, 1)).mean())
-        share_correct = correct / (len(views) * len(index)) if (index.label != NO_LABEL).all() else None
-        return Block(stacked.numpy(), np.stack(found), kept, mean_entropy, share_correct)
+            for rows in self._parts(seeds, some):
+                pixels = self._render(index, images, seeds, padded, rows)
+                row = np.full(count, -1)
+                row[rows] = np.arange(len(rows))
+                for place, view in enumerate(some, first):
+                    mine = pixels[place - first]
+                    found[place, rows] = digests(mine)
+                    for number, slot in keep:
+                        if number == place and row[slot] >= 0:
+                            kept[number, slot] = mine[row[slot]].cpu().numpy().copy()
+                    partner, share = draw_partners(self.recipe, seeds, view)
+                    slots = rows if len(rows) < count else pair_order(self.recipe, seeds, view).astype(np.int64)
+                    answers = self._classify(mine, row[slots], row[partner[slots]], share[slots], index, view, slots)
+                    self._refuse_infinite(answers, index, view, slots)
+                    larger = torch.from_numpy(np.where(share[slots] >= 0.5, slots, partner[slots]))
+                    correct += int(hits(answers, labels[larger], 1).sum())
+                    entropies += float(entropy(answers).double().sum())
+                    logits[place, slots] = answers.numpy()
+                    advance(len(slots))
+        share_correct = correct / found.size if (index.label != NO_LABEL).all() else None
+        return Block(logits, found, kept, entropies / found.size, share_correct)
 
     def answer(
         self,
@@ -129,21 +139,33 @@ class BlockMaker:
         self._refuse_infinite(answers, index, view, slots)
         return answers.numpy()
 
+    def _parts(self, seeds: npt.NDArray[np.uint64], views: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
+        """Slots of a data shard that are rendered together: all of them, or runs of one view's order of pairs.
+
+        The teacher is asked in that order in any case, so that its batches are the same whatever memory there is.
+        """
+        if len(seeds) <= self.held:
+            yield np.arange(len(seeds))
+            return
+        assert len(views) == 1
+        order = pair_order(self.recipe, seeds, views[0]).astype(np.int64)
+        for start in range(0, len(order), self.held):
+            yield order[start : start + self.held]
+
     def _render(
         self,
         index: ShardIndex,
         images: Sequence[npt.NDArray[np.uint8]],
         seeds: npt.NDArray[np.uint64],
         views: Sequence[int],
-        rows: npt.NDArray[np.int64] | None = None,
+        rows: npt.NDArray[np.int64],
     ) -> torch.Tensor:
-        """uint8 [view, row, size, size, 3]: some slots, or the whole data shard with both halves of every pair."""
-        rows = np.arange(len(index)) if rows is None else rows
+        """uint8 [view, row, size, size, 3]: some slots."""
         drawn = [draw_views(self.recipe, seeds, view, index.height, index.width).take(rows) for view in views]
         rendered: torch.Tensor | None = None
         start = 0
         names = sample_names([index.key[row] for row in rows], "the training data")
-        request = Request([images[row] for row in rows], drawn, names)
+        request = Request(picked(images, rows), drawn, names)
         for (pixels,) in self.renderer.stream(request.cut(index.pixels[rows], self.batch)):
             if rendered is None:
                 rendered = pixels.new_empty((len(views), len(rows), *pixels.shape[2:]))
@@ -189,10 +211,16 @@ class BlockMaker:
 
 
 def views_at_once(samples: int, size: int, views: int, memory_mb: int) -> int:
-    """How many views of a data shard fit into memory, rendered: at least one, at most all of a block.
+    """How many views of a whole data shard fit into memory, rendered: at least one, at most all of a block.
 
     The largest number that leaves passes of nearly equal length.
     """
     fit = max(1, memory_mb * 2**20 // (samples * size * size * 3))
     passes = -(-views // min(views, fit))
     return -(-views // passes)
+
+
+def held_at_once(size: int, memory_mb: int, batch_size: int) -> int:
+    """How many rendered views fit into memory: whole batches of the teacher and whole pairs, at least one such run."""
+    step = math.lcm(2, batch_size)
+    return max(1, memory_mb * 2**20 // (size * size * 3 * step)) * step

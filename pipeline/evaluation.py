@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..storage.dataset import Dataset
+from ..storage.encoded import Allowance
 from .losses import hits, kl_divergence
 from .mix import to_images
 from .plain import plain_requests
@@ -39,15 +40,25 @@ class EvaluationSet:
         crop: side of the centred square, as a share of the shorter side.
         batch_size: images in a batch.
         backend, threads: how they are rendered.
+        within: what may be in memory of encoded images; see `Dataset.images`.
     """
 
     def __init__(
-        self, data: Dataset, size: int, crop: float, *, batch_size: int, backend: Backend, threads: int
+        self,
+        data: Dataset,
+        size: int,
+        crop: float,
+        *,
+        batch_size: int,
+        backend: Backend,
+        threads: int,
+        within: Allowance | None = None,
     ) -> None:
         self.data = data
         self.size = size
         self.crop = crop
         self.batch_size = batch_size
+        self._within = within
         self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
         self._kept: list[torch.Tensor] | None = None
         self.labels = torch.from_numpy(
@@ -92,5 +103,5 @@ class EvaluationSet:
     def _requests(self) -> Iterator[Request]:
         for shard in range(len(self.data.sizes)):
             index = self.data.index(shard)
-            images = self.data.images(shard, index)
+            images = self.data.images(shard, index, self._within)
             yield from plain_requests(index, images, self.crop, self.batch_size, "the evaluation data")

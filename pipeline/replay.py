@@ -9,6 +9,7 @@ from typing import Any
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.encoded import ENCODED_MB
 from ..storage.errors import ConfigError, MissingObjectError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.urls import open_place
@@ -44,6 +45,8 @@ class ReplayLoader:
         device: number of the GPU, for `dali-gpu`; default this process's own.
         temperature: at which the logits will be used; `faithful` then says what the cache guarantees there, and a
             warning is given where that is nothing. By teacher.
+        encoded_mb: megabytes of encoded images that are held in memory at most. Where the data shards that an epoch
+            holds are larger, images are fetched one by one, with the same result.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -73,6 +76,7 @@ class ReplayLoader:
         threads: int = 2,
         device: int | None = None,
         temperature: float | None = None,
+        encoded_mb: int = ENCODED_MB,
     ) -> None:
         names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)
         self.guide = Guide.of(cache, names, weights, design, size) if names != [""] else None
@@ -96,6 +100,7 @@ class ReplayLoader:
             backend=backend,
             threads=threads,
             device=device,
+            encoded_mb=encoded_mb,
         )
         self.order = self._pass.order
         self.backend = self._pass.backend

@@ -14,11 +14,12 @@ import torch
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from .batch import Batch
 from .guide import Guide
 from .mix import to_images
-from .order import Order
+from .order import Order, Places
 from .plan import Rows, plan_rows
 from .prove import Prover
 from .recipe import Recipe
@@ -58,6 +59,7 @@ class SharedPass:
         backend: where views are rendered; default the cache's own.
         threads: CPU threads for rendering.
         device: number of the GPU, for `dali-gpu`; default this process's own.
+        encoded_mb: megabytes of encoded images that are held in memory at most.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -82,6 +84,7 @@ class SharedPass:
         backend: Backend | None = None,
         threads: int = 2,
         device: int | None = None,
+        encoded_mb: int = ENCODED_MB,
     ) -> None:
         if views < 1:
             raise ConfigError(f"views is {views}; replay 1 or more")
@@ -95,6 +98,7 @@ class SharedPass:
                 f"of which there are as many as data shards ({len(data.sizes)}), rounded down to 1, 2, 4 or 8"
             )
         self.rank, self.world = rank, world
+        self._within = Allowance(encoded_mb * 2**20)
         guides = dict.fromkeys(want.guide for want in wants if want.guide is not None)
         for guide in guides:
             guide.refuse_gaps(views)
@@ -144,33 +148,39 @@ class SharedPass:
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
         places = self.order.places(epoch)
-        size = self.order.batch_size
-        mine = places.lane % self.world == self.rank
-        cuts = [slice(k * size, (k + 1) * size) for k in range(start, self.steps)]
-        batches = [places.slice(cut.start, cut.stop).where(mine[cut]) for cut in cuts]
-        needed = [[int(shard) for shard in np.unique(batch.shard)] for batch in batches]
-        last_use = {shard: k for k, shards in enumerate(needed) for shard in shards}
-        coming = deque(dict.fromkeys(shard for shards in needed for shard in shards))
+        # By data shard, in the order of their first use: the last batch that needs each.
+        last_use: dict[int, int] = {}
+        for k in range(start, self.steps):
+            last_use |= dict.fromkeys(_shards(self._share(places, k)), k)
+        coming = deque(last_use)
         held: dict[int, Future[ShardViews]] = {}
         pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
         try:
-            for k, batch in enumerate(batches):
-                while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
+            for k in range(start, self.steps):
+                batch = self._share(places, k)
+                needed = _shards(batch)
+                while coming and (coming[0] in needed or len(held) < len(needed) + self.order.lanes):
                     shard = coming.popleft()
                     held[shard] = pool.submit(self._load, shard, epoch)
-                yield plan_rows(batch, {shard: held[shard].result() for shard in needed[k]})
-                for shard in needed[k]:
+                yield plan_rows(batch, {shard: held[shard].result() for shard in needed})
+                for shard in needed:
                     if last_use[shard] == k:
                         del held[shard]
         finally:
             # Whoever leaves an epoch early does not wait for shards that nobody will use.
             pool.shutdown(cancel_futures=True)
 
+    def _share(self, places: Places, batch: int) -> Places:
+        """This rank's places of a batch of an epoch's."""
+        size = self.order.batch_size
+        found = places.slice(batch * size, (batch + 1) * size)
+        return found.where(found.lane % self.world == self.rank)
+
     def _load(self, shard: int, epoch: int) -> ShardViews:
         view = self.order.view(shard, epoch, self.views)
         targets = tuple(guide.targets(self.order, shard, epoch, self.views) for guide in self.guides)
         digests = {prover.teacher.name: prover.teacher.digests(shard, view) for prover in self._provers}
-        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests)
+        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests, self._within)
 
     def _batches(self, number: int, rows: Rows, rendered: list[torch.Tensor]) -> tuple[Batch, ...]:
         proved = {prover.teacher.name: prover.prove(number, rows, rendered) for prover in self._provers}
@@ -210,6 +220,10 @@ class SharedPass:
         # Two more: a pair that two batches share is rendered whole for both.
         batch = self.order.batch_size + 2
         return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
+
+
+def _shards(places: Places) -> list[int]:
+    return list(map(int, np.unique(places.shard)))
 
 
 def _backend(cache: Cache, wanted: Backend | None, *, replays: bool) -> Backend:

@@ -87,6 +87,7 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         proof_share=max(student.proof_share for student in students),
         backend=_backend(config, cache, replays=any(want.guide is not None for want in wants)),
         threads=threads_of(config),
+        encoded_mb=config.render.encoded_mb,
     )
     found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
@@ -136,6 +137,7 @@ def evaluation_of(config: Config, student: Student, backend: Backend) -> Evaluat
         batch_size=student.batch_size,
         backend=backend,
         threads=threads_of(config),
+        within=config.render.encoded,
     )
 
 

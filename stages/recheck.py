@@ -23,6 +23,7 @@ from ..storage.cache import Cache
 from ..storage.codecname import PLAIN
 from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
+from ..storage.encoded import picked
 from ..storage.layout import block_task, canary_place
 from ..storage.losses import FACTS
 from .classes import classes_of
@@ -119,7 +120,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     if teacher is None:
         checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
     index, seeds = data.index(shard), cache.seeds(shard)
-    images = data.images(shard, index)
+    images = data.images(shard, index, config.render.encoded)
     # Rendered by another version, a view that differs says nothing about the cache.
     same_renderer = renderer_fingerprint(backend) == dict(cache.info.views["renderer"])
 
@@ -139,7 +140,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
             continue
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
         names = sample_names([index.key[row] for row in rows], f"data shard {shard}")
-        requests = Request([images[row] for row in rows], [drawn.take(rows)], names).cut(index.pixels[rows], _BATCH)
+        requests = Request(picked(images, rows), [drawn.take(rows)], names).cut(index.pixels[rows], _BATCH)
         pixels = torch.cat([rendered[0] for (rendered,) in renderer.stream(requests)])
         expected = cached.digests(shard, view)[rows]
         checked.rendered += len(rows)
