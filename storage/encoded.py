@@ -10,6 +10,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import IO, overload
@@ -199,7 +200,8 @@ def fetched(place: Place, name: str, checked: Checked) -> Fetched:
             copy.write(place.read_range(name, first, min(first + _PIECE, stop)))
         copy.flush()
     except BaseException as error:
-        copy.close()
+        with suppress(OSError):  # what is left to be written fails again
+            copy.close()
         if isinstance(error, OSError) and error.filename is None:
             error.filename = tempfile.gettempdir()  # a full disk is no use to a reader without the place
         raise
