@@ -13,14 +13,15 @@ from stillroom.pipeline.blocks import BlockMaker, held_at_once, views_at_once
 from stillroom.pipeline.evaluation import EvaluationSet
 from stillroom.pipeline.models import build_model, preprocessing_of
 from stillroom.pipeline.recipe import Recipe
-from stillroom.pipeline.render import Renderer
+from stillroom.pipeline.render import Renderer, digests
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.teach import LoadedTeacher
-from stillroom.stages import workers
+from stillroom.stages import recheck, workers
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset, shard_name
 from stillroom.storage.encoded import Allowance, Fetched, extent
 from stillroom.storage.errors import DamagedObjectError
+from stillroom.storage.layout import canary_place
 from stillroom.storage.urls import open_place
 
 SIZES = {"samples_per_shard": 24}
@@ -164,6 +165,30 @@ def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path,
     assert held_at_once(32, 0, 64) == 64
     assert len(caches[0]) > 8
     assert caches[0] == caches[1]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_views_are_made_again_in_parts_to_the_same_end(finished, make_config, monkeypatch, share):
+    config = make_config(
+        {"data": {"holdout": 0.2, **SIZES}, "cache": {"codec": "float32"}, "verify": {"share": share}},
+        folder=finished.run.dir,
+    )
+    cache = Cache(config.cache_place)
+    places = [canary_place(cache.layout, number)[0] for number in range(len(cache.teacher("t").info.canaries))]
+    found = []
+    for at_once in (1, 5, 512):
+        monkeypatch.setattr(recheck, "_AT_ONCE", at_once)
+        checked = recheck.recheck_shard(config, cache, "t", places[0])
+        assert checked.problems == []
+        found.append((checked.rendered, len(checked.kl)))
+        # A view that the teacher did not see is found once, whichever part it is in.
+        with monkeypatch.context() as patch:
+            patch.setattr(recheck, "digests", lambda pixels: digests(pixels) ^ np.uint16(1))
+            wrong = recheck.recheck_shard(config, cache, "t", places[0])
+            assert len({failure.where for failure in wrong.problems}) == len(wrong.problems) == checked.rendered
+    assert found[0] == found[1] == found[2]
+    if share == 1.0:
+        assert found[0] == (4 * cache.layout.sizes[places[0]],) * 2
 
 
 @pytest.mark.parametrize(("samples", "batch"), [(184, 64), (10_000, 64), (10_000, 7), (3, 256), (50_000, 1)])
