@@ -3,21 +3,24 @@
 On a GPU nothing waits for the teacher: while it answers for some views, the next ones are decoded and rendered.
 """
 
+import math
+import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..storage.encoded import picked
 from ..storage.errors import ModelError
 from ..storage.index import NO_LABEL, ShardIndex
 from .hashing import Hasher
 from .lanes import Arrival, Lane, lane_of, to_device
 from .losses import entropy, hits
 from .mix import to_images
-from .recipe import Recipe, draw_partners, draw_views
+from .recipe import Recipe, draw_partners, draw_views, pair_order
 from .render import Renderer
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite
@@ -52,12 +55,15 @@ class BlockMaker:
         recipe: how views are drawn.
         renderer: at the teacher's size.
         batch: images that are decoded together.
+        held: rendered views that are held at once, at most, where a data shard has more samples: whole batches of the
+            teacher and whole pairs, and then the renderer makes one view at a time. See `held_at_once`.
     """
 
     teacher: LoadedTeacher
     recipe: Recipe
     renderer: Renderer
     batch: int
+    held: int = sys.maxsize
     lane: Lane = field(init=False)
     hasher: Hasher = field(init=False)
 
@@ -78,56 +84,60 @@ class BlockMaker:
 
         Args:
             index, images, seeds: of all n samples of a data shard.
-            views: numbers of the views; as many at a time are held rendered as the renderer makes.
+            views: numbers of the views.
             keep: (place in `views`, slot) of views to keep whole.
             advance: called with the number of views done.
 
         Raises:
             ModelError: a logit is not finite; names the sample and the view.
         """
-        logits: list[torch.Tensor] = []
-        found: list[npt.NDArray[np.uint16]] = []
+        count = len(index)
+        logits = np.empty((len(views), count, self.teacher.classes), np.float32)
+        found = np.empty((len(views), count), np.uint16)
         kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
         labels = torch.from_numpy(index.label.astype(np.int64))
-        every = np.arange(len(index))
-        correct = 0
+        correct, entropies = 0, 0.0
 
         def finish(asked: _Asked) -> None:
-            nonlocal correct
-            answers = asked.answers.get()
-            self._refuse_infinite(answers, index, asked.view, every)
-            larger = torch.from_numpy(np.where(asked.share >= 0.5, every, asked.partner).astype(np.int64))
-            correct += int(hits(answers, labels[larger], 1).sum())
-            logits.append(answers)
-            found.append(asked.digests())
-            advance(len(index))
+            nonlocal correct, entropies
+            answers, slots = asked.answers.get(), asked.slots
+            self._refuse_infinite(answers, index, asked.view, slots)
+            correct += int(hits(answers, labels[torch.from_numpy(asked.larger)], 1).sum())
+            entropies += float(entropy(answers).double().sum())
+            logits[asked.place, slots] = answers.numpy()
+            found[asked.place, asked.rows] = asked.digests()
+            advance(len(slots))
 
         coming: deque[_Asked] = deque()
         for first in range(0, len(views), self.renderer.views):
             # The last pass may have fewer views left than the graph has branches; it renders some once more.
             some = views[first : first + self.renderer.views]
             padded = [*some, *[some[-1]] * (self.renderer.views - len(some))]
-            pixels = self._render(index, images, seeds, padded)
-            while coming:  # the pass before: answered while this one was rendered
-                finish(coming.popleft())
-            for place, view in enumerate(some):
-                hashed = self.hasher.begin(pixels[place])
-                for number, slot in keep:
-                    if number == first + place:
-                        kept[number, slot] = pixels[place, slot].cpu().numpy().copy()
-                partner, share = draw_partners(self.recipe, seeds, view)
-                answers = self._classify(pixels[place], every, partner.astype(np.int64), share, index, view, every)
-                asked = _Asked(view, partner, share, answers, hashed)
-                if answers.late:
-                    coming.append(asked)
-                else:
-                    finish(asked)
+            for rows in self._parts(seeds, some):
+                pixels = self._render(index, images, seeds, padded, rows)
+                while coming:  # what was asked before: answered while this was rendered
+                    finish(coming.popleft())
+                row = np.full(count, -1)
+                row[rows] = np.arange(len(rows))
+                for place, view in enumerate(some, first):
+                    mine = pixels[place - first]
+                    hashed = self.hasher.begin(mine)
+                    for number, slot in keep:
+                        if number == place and row[slot] >= 0:
+                            kept[number, slot] = mine[row[slot]].cpu().numpy().copy()
+                    partner, share = draw_partners(self.recipe, seeds, view)
+                    slots = rows if len(rows) < count else pair_order(self.recipe, seeds, view).astype(np.int64)
+                    answers = self._classify(mine, row[slots], row[partner[slots]], share[slots], index, view, slots)
+                    larger = np.where(share[slots] >= 0.5, slots, partner[slots])
+                    asked = _Asked(view, place, rows, slots, larger, answers, hashed)
+                    if answers.late:
+                        coming.append(asked)
+                    else:
+                        finish(asked)
         for asked in coming:
             finish(asked)
-        stacked = torch.stack(logits)
-        mean_entropy = float(entropy(stacked.flatten(0, 1)).mean())
-        share_correct = correct / (len(views) * len(index)) if (index.label != NO_LABEL).all() else None
-        return Block(stacked.numpy(), np.stack(found), kept, mean_entropy, share_correct)
+        share_correct = correct / found.size if (index.label != NO_LABEL).all() else None
+        return Block(logits, found, kept, entropies / found.size, share_correct)
 
     def answer(
         self,
@@ -157,21 +167,33 @@ class BlockMaker:
         self._refuse_infinite(answers, index, view, slots)
         return answers.numpy()
 
+    def _parts(self, seeds: npt.NDArray[np.uint64], views: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
+        """Slots of a data shard that are rendered together: all of them, or runs of one view's order of pairs.
+
+        The teacher is asked in that order in any case, so that its batches are the same whatever memory there is.
+        """
+        if len(seeds) <= self.held:
+            yield np.arange(len(seeds))
+            return
+        assert len(views) == 1
+        order = pair_order(self.recipe, seeds, views[0]).astype(np.int64)
+        for start in range(0, len(order), self.held):
+            yield order[start : start + self.held]
+
     def _render(
         self,
         index: ShardIndex,
         images: Sequence[npt.NDArray[np.uint8]],
         seeds: npt.NDArray[np.uint64],
         views: Sequence[int],
-        rows: npt.NDArray[np.int64] | None = None,
+        rows: npt.NDArray[np.int64],
     ) -> torch.Tensor:
-        """uint8 [view, row, size, size, 3]: some slots, or the whole data shard with both halves of every pair."""
-        rows = np.arange(len(index)) if rows is None else rows
+        """uint8 [view, row, size, size, 3]: some slots."""
         drawn = [draw_views(self.recipe, seeds, view, index.height, index.width).take(rows) for view in views]
         rendered: torch.Tensor | None = None
         start = 0
         names = sample_names([index.key[row] for row in rows], "the training data")
-        request = Request([images[row] for row in rows], drawn, names)
+        request = Request(picked(images, rows), drawn, names)
         for (pixels,) in self.renderer.stream(request.cut(index.pixels[rows], self.batch)):
             if rendered is None:
                 rendered = pixels.new_empty((len(views), len(rows), *pixels.shape[2:]))
@@ -219,27 +241,38 @@ class BlockMaker:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A view that the teacher was asked about.
+    """Samples of a view that the teacher was asked about.
 
     Attributes:
         view: its number.
-        partner, share: of each sample.
+        place: among the views asked for.
+        rows: slots that were rendered, int64 [m].
+        slots: those that were asked about, int64 [n].
+        larger: slots of the larger parts, [n].
         answers: float32 [n, class].
-        digests: gives uint16 [n].
+        digests: gives uint16 [m].
     """
 
     view: int
-    partner: npt.NDArray[np.int32]
-    share: npt.NDArray[np.float32]
+    place: int
+    rows: npt.NDArray[np.int64]
+    slots: npt.NDArray[np.int64]
+    larger: npt.NDArray[np.integer]
     answers: Arrival
     digests: Callable[[], npt.NDArray[np.uint16]]
 
 
 def views_at_once(samples: int, size: int, views: int, memory_mb: int) -> int:
-    """How many views of a data shard fit into memory, rendered: at least one, at most all of a block.
+    """How many views of a whole data shard fit into memory, rendered: at least one, at most all of a block.
 
     The largest number that leaves passes of nearly equal length.
     """
     fit = max(1, memory_mb * 2**20 // (samples * size * size * 3))
     passes = -(-views // min(views, fit))
     return -(-views // passes)
+
+
+def held_at_once(size: int, memory_mb: int, batch_size: int) -> int:
+    """How many rendered views fit into memory: whole batches of the teacher and whole pairs, at least one such run."""
+    step = math.lcm(2, batch_size)
+    return max(1, memory_mb * 2**20 // (size * size * 3 * step)) * step

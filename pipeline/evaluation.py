@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..storage.dataset import Dataset
+from ..storage.encoded import Allowance
 from .lanes import lane_of, to_device
 from .losses import hits, kl_divergence
 from .mix import to_images
@@ -41,6 +42,7 @@ class EvaluationSet:
         batch_size: images in a batch.
         backend, threads: how they are rendered.
         to: device that the images are made on; default where they are rendered.
+        within: what may be in memory of encoded images; see `Dataset.images`.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class EvaluationSet:
         backend: Backend,
         threads: int,
         to: torch.device | None = None,
+        within: Allowance | None = None,
     ) -> None:
         self.data = data
         self.size = size
         self.crop = crop
         self.batch_size = batch_size
+        self._within = within
         self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
         self._device = to or self._renderer.device
         self._lane = lane_of(self._device)
@@ -108,5 +112,5 @@ class EvaluationSet:
     def _requests(self) -> Iterator[Request]:
         for shard in range(len(self.data.sizes)):
             index = self.data.index(shard)
-            images = self.data.images(shard, index)
+            images = self.data.images(shard, index, self._within)
             yield from plain_requests(index, images, self.crop, self.batch_size, "the evaluation data")

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..storage.encoded import picked
 from ..storage.errors import ModelError
 from ..storage.index import ShardIndex
 from .lanes import to_device
@@ -37,7 +38,7 @@ def plain_requests(
     rows = np.arange(len(index)) if slots is None else slots
     views = centre_views(index.height, index.width, crop).take(rows)
     names = sample_names([index.key[row] for row in rows], where)
-    yield from Request([images[row] for row in rows], [views], names).cut(index.pixels[rows], most)
+    yield from Request(picked(images, rows), [views], names).cut(index.pixels[rows], most)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ..storage.encoded import Picked
 from .order import Places
 from .recipe import Views
 from .request import Request
@@ -53,8 +54,8 @@ class Rows:
         return np.array([of(shard) for shard in self.shards], np.int64)[self.shard]
 
     def request(self) -> Request:
-        """What the renderer needs to render every row."""
-        images = [self.shards[shard].images[slot] for shard, slot in zip(self.shard, self.slot, strict=True)]
+        """What the renderer needs to render every row; images are fetched when they are rendered."""
+        images = Picked([shard.images for shard in self.shards], self.shard, self.slot)
         coloured = self.shards[0].views.colour is not None
         views = Views(
             self.column(lambda shard: shard.views.window),

@@ -65,7 +65,8 @@ class Prover:
         if self._output is not None:
             pixels = rendered[self._output][0]
         elif self._again is not None and self._every and batch % self._every == 0:
-            pixels = self._again.render(rows.request())[0][0]
+            parts = rows.request().cut(rows.column(lambda shard: shard.index.pixels), len(rows))
+            pixels = torch.cat([part[0] for (part,) in self._again.stream(parts)])
         else:
             return lambda: 0
         found = self._hasher.begin(pixels)

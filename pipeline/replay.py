@@ -11,6 +11,7 @@ import torch
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.encoded import ENCODED_MB
 from ..storage.errors import ConfigError, MissingObjectError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.urls import open_place
@@ -48,6 +49,8 @@ class ReplayLoader:
         allow_drift: another backend than the cache's that may render all the same; its views are not proved.
         temperature: at which the logits will be used; `faithful` then says what the cache guarantees there, and a
             warning is given where that is nothing. By teacher.
+        encoded_mb: megabytes of encoded images that are held in memory at most. Where the data shards that an epoch
+            holds are larger, images are fetched one by one, with the same result.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -79,6 +82,7 @@ class ReplayLoader:
         to: torch.device | str | None = None,
         allow_drift: Backend | None = None,
         temperature: float | None = None,
+        encoded_mb: int = ENCODED_MB,
     ) -> None:
         names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)
         self.guide = Guide.of(cache, names, weights, design, size) if names != [""] else None
@@ -104,6 +108,7 @@ class ReplayLoader:
             device=device,
             to=None if to is None else torch.device(to),
             allow_drift=allow_drift,
+            encoded_mb=encoded_mb,
         )
         self.order = self._pass.order
         self.backend = self._pass.backend

@@ -17,7 +17,7 @@ class Request:
     """A batch to render.
 
     Attributes:
-        images: n encoded images, each uint8 [bytes].
+        images: n encoded images, each uint8 [bytes]; may be fetched only when they are asked for.
         views: the parameters of one or more views of all of them.
         names: from an image's place to what it is called in messages.
     """

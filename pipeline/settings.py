@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..storage.codecname import parse_codec
+from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError
 from .recipe import Recipe
 from .settingtypes import Name, Precision, Share, Source, Uint64, Url
@@ -135,6 +136,17 @@ class Render(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of DALI; 0 for one per core")
     memory_mb: int = Field(1024, ge=16, description="rendered views that the teacher stage holds at once, at most")
+    encoded_mb: int = Field(
+        ENCODED_MB,
+        ge=0,
+        description="encoded images that a process holds at once, at most; data shards that do not fit are read image "
+        "by image, with the same result; see [memory.md](memory.md)",
+    )
+
+    @property
+    def encoded(self) -> Allowance:
+        """A new allowance of encoded images."""
+        return Allowance(self.encoded_mb * 2**20)
 
 
 class Teacher(Section):

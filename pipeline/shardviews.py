@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.encoded import Allowance
 from ..storage.index import ShardIndex
 from .guide import Targets
 from .recipe import Recipe, Views, draw_partners, draw_views, pair_order
@@ -49,6 +50,7 @@ def load_shard(
     view: int,
     targets: Sequence[Targets] = (),
     digests: Mapping[str, npt.NDArray[np.uint16]] | None = None,
+    within: Allowance | None = None,
 ) -> ShardViews:
     """Read a data shard and draw a view of it.
 
@@ -56,6 +58,7 @@ def load_shard(
         cache, data, recipe: of the run.
         shard, view: which.
         targets, digests: see `ShardViews`.
+        within: what may be in memory of encoded images; see `Dataset.images`.
 
     Raises:
         StoreError: something on disk is not what its record says.
@@ -67,7 +70,7 @@ def load_shard(
         shard,
         view,
         index,
-        data.images(shard, index),
+        data.images(shard, index, within),
         draw_views(recipe, seeds, view, index.height, index.width),
         partner,
         share,

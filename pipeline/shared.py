@@ -15,6 +15,7 @@ import torch
 
 from ..storage.cache import Cache
 from ..storage.dataset import Dataset
+from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from .ahead import Ahead
 from .batch import Batch
@@ -22,7 +23,7 @@ from .guide import Guide
 from .hashing import Hasher
 from .lanes import lane_of, to_device
 from .mix import to_images
-from .order import Order
+from .order import Order, Places
 from .plan import Rows, plan_rows
 from .prove import Prover
 from .recipe import Recipe
@@ -64,6 +65,7 @@ class SharedPass:
         device: number of the GPU, for `dali-gpu`; default this process's own.
         to: device that batches are put on; default: images stay where they are rendered, the rest is on the CPU.
         allow_drift: another backend than the cache's that may render all the same; its views are not proved.
+        encoded_mb: megabytes of encoded images that are held in memory at most.
 
     Raises:
         StoreError: the data set or the cache is not what the cache was made with.
@@ -90,6 +92,7 @@ class SharedPass:
         device: int | None = None,
         to: torch.device | None = None,
         allow_drift: Backend | None = None,
+        encoded_mb: int = ENCODED_MB,
     ) -> None:
         if views < 1:
             raise ConfigError(f"views is {views}; replay 1 or more")
@@ -103,6 +106,7 @@ class SharedPass:
                 f"of which there are as many as data shards ({len(data.sizes)}), rounded down to 1, 2, 4 or 8"
             )
         self.rank, self.world = rank, world
+        self._within = Allowance(encoded_mb * 2**20)
         guides = dict.fromkeys(want.guide for want in wants if want.guide is not None)
         for guide in guides:
             guide.refuse_gaps(views)
@@ -191,33 +195,39 @@ class SharedPass:
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
         places = self.order.places(epoch)
-        size = self.order.batch_size
-        mine = places.lane % self.world == self.rank
-        cuts = [slice(k * size, (k + 1) * size) for k in range(start, self.steps)]
-        batches = [places.slice(cut.start, cut.stop).where(mine[cut]) for cut in cuts]
-        needed = [[int(shard) for shard in np.unique(batch.shard)] for batch in batches]
-        last_use = {shard: k for k, shards in enumerate(needed) for shard in shards}
-        coming = deque(dict.fromkeys(shard for shards in needed for shard in shards))
+        # By data shard, in the order of their first use: the last batch that needs each.
+        last_use: dict[int, int] = {}
+        for k in range(start, self.steps):
+            last_use |= dict.fromkeys(_shards(self._share(places, k)), k)
+        coming = deque(last_use)
         held: dict[int, Future[ShardViews]] = {}
         pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
         try:
-            for k, batch in enumerate(batches):
-                while coming and (coming[0] in needed[k] or len(held) < len(needed[k]) + self.order.lanes):
+            for k in range(start, self.steps):
+                batch = self._share(places, k)
+                needed = _shards(batch)
+                while coming and (coming[0] in needed or len(held) < len(needed) + self.order.lanes):
                     shard = coming.popleft()
                     held[shard] = pool.submit(self._load, shard, epoch)
-                yield plan_rows(batch, {shard: held[shard].result() for shard in needed[k]})
-                for shard in needed[k]:
+                yield plan_rows(batch, {shard: held[shard].result() for shard in needed})
+                for shard in needed:
                     if last_use[shard] == k:
                         del held[shard]
         finally:
             # Whoever leaves an epoch early does not wait for shards that nobody will use.
             pool.shutdown(cancel_futures=True)
 
+    def _share(self, places: Places, batch: int) -> Places:
+        """This rank's places of a batch of an epoch's."""
+        size = self.order.batch_size
+        found = places.slice(batch * size, (batch + 1) * size)
+        return found.where(found.lane % self.world == self.rank)
+
     def _load(self, shard: int, epoch: int) -> ShardViews:
         view = self.order.view(shard, epoch, self.views)
         targets = tuple(guide.targets(self.order, shard, epoch, self.views) for guide in self.guides)
         digests = {prover.teacher.name: prover.teacher.digests(shard, view) for prover in self._provers}
-        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests)
+        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests, self._within)
 
     def _batches(self, rows: Rows, rendered: list[torch.Tensor], proved: Mapping[str, int]) -> tuple[Batch, ...]:
         shares = rows.column(lambda shard: shard.share)
@@ -264,6 +274,10 @@ class SharedPass:
 
 def _tensors(batches: tuple[Batch, ...]) -> list[torch.Tensor]:
     return [tensor for batch in batches for tensor in batch.tensors()]
+
+
+def _shards(places: Places) -> list[int]:
+    return list(map(int, np.unique(places.shard)))
 
 
 def _backend(cache: Cache, wanted: Backend | None, allowed: Backend | None, *, replays: bool) -> Backend:

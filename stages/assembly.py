@@ -90,6 +90,7 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
         threads=threads_of(config),
         to=own_device(),
         allow_drift=config.render.allow_drift,
+        encoded_mb=config.render.encoded_mb,
     )
     found.order.refuse_empty_shares(range(max(student.epochs for student in students)), ranks.world)
     return found
@@ -140,6 +141,7 @@ def evaluation_of(config: Config, student: Student, backend: Backend) -> Evaluat
         backend=backend,
         threads=threads_of(config),
         to=own_device(),
+        within=config.render.encoded,
     )
 
 

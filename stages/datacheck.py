@@ -31,7 +31,8 @@ def check_data_shard(config: Config, part: str, shard: int) -> Finding:
         finding.failures.append(Failure(CHECK, f"{part}: {index_name(number)}", str(error), drop, redo))
         return finding
     try:
-        data.images(shard, index)
+        for _ in data.images(shard, index, config.render.encoded):
+            continue
         finding.checked[CHECK] = len(index)
     except UnreachableError:
         raise

@@ -144,7 +144,7 @@ def _ask(config: Config, section: Teacher, cache: Cache, data: Dataset, drawn: l
     logits, places = [], []
     for part in drawn:
         index = data.index(part.shard)
-        images, seeds = data.images(part.shard, index), cache.seeds(part.shard)
+        images, seeds = data.images(part.shard, index, config.render.encoded), cache.seeds(part.shard)
         for view in part.views.tolist():
             logits.append(maker.answer(index, images, seeds, view, part.slots))
             places.append([(part.shard, slot, view) for slot in part.slots.tolist()])

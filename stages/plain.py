@@ -63,7 +63,7 @@ def run_plain(
         return {"shards": len(data.sizes)}
     started = time.perf_counter()
     index = data.index(shard)
-    images = data.images(shard, index)
+    images = data.images(shard, index, config.render.encoded)
     logits = plain_maker(config, section, classes_of(config, data, section), writer.layout.slots).make(
         index, images, advance=advance
     )

@@ -118,7 +118,7 @@ def differing(
     if not len(slots):
         return
     index = data.index(shard)
-    now = maker.make(index, data.images(shard, index), slots)
+    now = maker.make(index, data.images(shard, index, config.render.encoded), slots)
     found = divergence(now, logits[slots], list(bounds))
     for slot, nats in zip(slots.tolist(), found.T.tolist(), strict=True):
         message = too_far(bounds, nats)

@@ -125,7 +125,7 @@ class _Prober:
         loaded_teacher.cache_clear()
         block_maker.cache_clear()
         index, every = self.data.index(0), self.cache.seeds(0)
-        images = self.data.images(0, index)
+        images = self.data.images(0, index, self.config.render.encoded)
         started = time.perf_counter()
         maker = block_maker(self.config, self.section, self.classes, self.cache.layout.slots)
         views = range(min(maker.renderer.views, self.views))
@@ -140,7 +140,7 @@ class _Prober:
         self,
         maker: BlockMaker,
         index: ShardIndex,
-        images: list[npt.NDArray[np.uint8]],
+        images: Sequence[npt.NDArray[np.uint8]],
         seeds: npt.NDArray[np.uint64],
         views: range,
     ) -> None:
@@ -165,7 +165,7 @@ class _Prober:
         data = Dataset(self.config.data_place)
         cache = open_cache(self.config, data, writing=True)
         index = data.index(shard)
-        images, seeds = data.images(shard, index), cache.seeds(shard)
+        images, seeds = data.images(shard, index, self.config.render.encoded), cache.seeds(shard)
         read = time.perf_counter()
         keep = writer.canaries_of(number, 0)
         views = range(block * self.views, (block + 1) * self.views)

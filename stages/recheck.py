@@ -1,6 +1,6 @@
 """Making cached views again: rendered and compared by digest, then classified and compared with the cached logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from ..pipeline.config import Config
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
-from ..pipeline.recipe import Recipe, draw_partners, draw_views
+from ..pipeline.recipe import Recipe, draw_partners, draw_views, pair_order
 from ..pipeline.render import Backend, Renderer, digests, renderer_fingerprint
 from ..pipeline.request import Request, sample_names
 from ..pipeline.seeds import CHECKS
@@ -23,6 +23,7 @@ from ..storage.cache import Cache
 from ..storage.codecname import PLAIN
 from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
+from ..storage.encoded import picked
 from ..storage.layout import block_task, canary_place
 from ..storage.losses import FACTS
 from .classes import classes_of
@@ -36,6 +37,8 @@ float16 logits near ±20 are off by up to 2⁻⁷, which is some 1e-5 nats; bflo
 sizes and devices by about 1 % of a logit. Codecs that lose more are allowed more: see `bounds_of`.
 """
 _BATCH = 128
+_AT_ONCE = 512
+"""Views that are checked together; with their partners, they are held rendered, and as float32."""
 
 
 @dataclass
@@ -119,7 +122,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     if teacher is None:
         checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
     index, seeds = data.index(shard), cache.seeds(shard)
-    images = data.images(shard, index)
+    images = data.images(shard, index, config.render.encoded)
     # Rendered by another version, a view that differs says nothing about the cache.
     same_renderer = renderer_fingerprint(backend) == dict(cache.info.views["renderer"])
 
@@ -131,42 +134,59 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     canaries = [cached.canary(number) for number in numbers if canary_place(cache.layout, number)[0] == shard]
     renderer = _renderer(cached.info.size, recipe.colour, backend, threads_of(config))
     for view in range(config.views.count):
-        slots = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
+        chosen = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
         partner, share = draw_partners(recipe, seeds, view)
         kept = {canary.slot: canary for canary in canaries if canary.view == view} if same_renderer else {}
-        rows = np.union1d(np.union1d(slots, partner[slots]), list(kept)).astype(np.int64)
-        if not len(rows):
-            continue
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
-        names = sample_names([index.key[row] for row in rows], f"data shard {shard}")
-        requests = Request([images[row] for row in rows], [drawn.take(rows)], names).cut(index.pixels[rows], _BATCH)
-        pixels = torch.cat([rendered[0] for (rendered,) in renderer.stream(requests)])
-        expected = cached.digests(shard, view)[rows]
-        checked.rendered += len(rows)
-        for row, found, there in zip(rows, digests(pixels), expected, strict=True):
-            if found != there:
-                where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
-                message = f"the view of {index.key[row]!r} has digest {found:04x}, {there:04x} is in the cache"
-                checked.problems.append(Failure("digests", where, message, redo(view)))
-        for row, now_pixels in zip(rows, pixels.cpu().numpy(), strict=True):
-            if row in kept and not np.array_equal(now_pixels, kept[row].pixels):
-                where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
-                message = f"the view of {index.key[row]!r} that is kept whole is not the view that is rendered now"
-                checked.problems.append(Failure("canaries", where, message, redo(view)))
-        if teacher is not None and len(slots):
-            own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
-            now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
-            record = cache.ledger.get(block_task(name, shard, view // config.views.views_per_block))
-            bounds = bounds_of(cached.info.codec, record.facts if record is not None else {}, slack)
-            kl = divergence(now.numpy(), cached.logits(shard, view)[slots], list(bounds))
-            checked.kl += kl[0].tolist()
-            for slot, found in zip(slots, kl.T.tolist(), strict=True):
-                message = too_far(bounds, found)
-                if message:
-                    where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"
-                    text = f"{index.key[slot]!r}: {message}"
-                    checked.problems.append(Failure("teacher", where, text, redo(view)))
+        alone = np.setdiff1d(list(kept), np.union1d(chosen, partner[chosen]))
+        for number, slots in enumerate(_at_once(chosen, pair_order(recipe, seeds, view))):
+            rows = np.union1d(slots, partner[slots]).astype(np.int64)
+            rows = rows if number else np.union1d(rows, alone).astype(np.int64)
+            if not len(rows):
+                continue
+            names = sample_names([index.key[row] for row in rows], f"data shard {shard}")
+            requests = Request(picked(images, rows), [drawn.take(rows)], names).cut(index.pixels[rows], _BATCH)
+            pixels = torch.cat([rendered[0] for (rendered,) in renderer.stream(requests)])
+            expected = cached.digests(shard, view)[rows]
+            checked.rendered += len(rows)
+            for row, found, there in zip(rows, digests(pixels), expected, strict=True):
+                if found != there:
+                    where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
+                    message = f"the view of {index.key[row]!r} has digest {found:04x}, {there:04x} is in the cache"
+                    checked.problems.append(Failure("digests", where, message, redo(view)))
+            for row, now_pixels in zip(rows, pixels.cpu().numpy(), strict=True):
+                if row in kept and not np.array_equal(now_pixels, kept[row].pixels):
+                    where = f"teacher {name}, data shard {shard}, view {view}, slot {row}"
+                    message = f"the view of {index.key[row]!r} that is kept whole is not the view that is rendered now"
+                    checked.problems.append(Failure("canaries", where, message, redo(view)))
+            if teacher is not None and len(slots):
+                own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
+                now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
+                record = cache.ledger.get(block_task(name, shard, view // config.views.views_per_block))
+                bounds = bounds_of(cached.info.codec, record.facts if record is not None else {}, slack)
+                kl = divergence(now.numpy(), cached.logits(shard, view)[slots], list(bounds))
+                checked.kl += kl[0].tolist()
+                for slot, found in zip(slots, kl.T.tolist(), strict=True):
+                    message = too_far(bounds, found)
+                    if message:
+                        where = f"teacher {name}, data shard {shard}, view {view}, slot {slot}"
+                        text = f"{index.key[slot]!r}: {message}"
+                        checked.problems.append(Failure("teacher", where, text, redo(view)))
     return checked
+
+
+def _at_once(slots: npt.NDArray[np.int64], order: npt.NDArray[np.int32]) -> Iterator[npt.NDArray[np.int64]]:
+    """Slots in parts that are made again together: of bounded size, and with no pair torn. One part at least."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    ordered = slots[np.argsort(place[slots])]
+    start = 0
+    while start < len(ordered) or not start:
+        stop = start + _AT_ONCE
+        if 0 < stop < len(ordered) and place[ordered[stop - 1]] // 2 == place[ordered[stop]] // 2:
+            stop += 1
+        yield np.sort(ordered[start:stop])
+        start = stop
 
 
 def too_far(bounds: Mapping[float, float], found: Sequence[float]) -> str:

@@ -158,7 +158,7 @@ def _teach_block(
     keep = writer.canaries_of(shard, block)
     made = maker.make(
         index,
-        data.images(shard, index),
+        data.images(shard, index, config.render.encoded),
         cache.seeds(shard),
         range(block * per_block, (block + 1) * per_block),
         [(view, slot) for _, view, slot in keep],
@@ -185,6 +185,7 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         backend=backend_of(config),
         threads=threads_of(config),
         to=teacher.device,
+        within=config.render.encoded,
     )
     logits = views.logits(teacher.ask)
     wrong = first_not_finite(logits)

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from ..pipeline.blocks import BlockMaker, views_at_once
+from ..pipeline.blocks import BlockMaker, held_at_once, views_at_once
 from ..pipeline.config import Config
 from ..pipeline.plain import PlainMaker
 from ..pipeline.render import Renderer
@@ -49,7 +49,8 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         backend=backend_of(config),
         threads=threads_of(config),
     )
-    return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch)
+    held = held_at_once(section.size, config.render.memory_mb, section.batch_size)
+    return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch, held)
 
 
 def clear() -> None:

@@ -4,14 +4,14 @@ Knows where samples' bytes are and what their labels are; nothing of how an imag
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
+from .encoded import Allowance, Checked, Image, extent, fetched, whole
 from .errors import DamagedObjectError, DataError, MissingObjectError
 from .fingerprint import canonical
 from .index import ShardIndex
@@ -156,29 +156,24 @@ class Dataset:
         """Whether ingest wrote a data shard's tar; it may be somebody else's that is only indexed."""
         return self.description.shards[shard] == shard_name(self.description.numbers[shard])
 
-    def shard_bytes(self, shard: int) -> bytes:
-        """A data shard's tar, whole, in one read."""
-        url = self.description.shards[shard]
-        if self.owns(shard):
-            return self.place.read(url)
-        place, name = open_parent(url)
-        return place.read(name)
+    def images(self, shard: int, index: ShardIndex, within: Allowance | None = None) -> Sequence[Image]:
+        """The encoded images of a data shard in slot order: uint8 [size].
 
-    def images(self, shard: int, index: ShardIndex) -> list[npt.NDArray[np.uint8]]:
-        """The encoded images of a data shard in slot order: uint8 [size], views of one buffer.
+        Args:
+            shard: which.
+            index: its own.
+            within: what may be in memory. Where the tar fits, or nothing is said, it is read in one go and checked now;
+                else each image is fetched and checked when it is asked for.
 
         Raises:
             DamagedObjectError: a sample's bytes are not those that were ingested.
         """
-        buffer = np.frombuffer(self.shard_bytes(shard), dtype=np.uint8)
-        images = [buffer[start : start + size] for start, size in zip(index.offset, index.size, strict=True)]
-        for slot, image in enumerate(images):
-            if xxhash.xxh3_64_intdigest(image.data) != int(index.digest[slot]):
-                raise DamagedObjectError(
-                    f"sample {index.key[slot]!r} in {self.description.shards[shard]} (data shard {shard}, slot {slot}) "
-                    "is not what was ingested; restore the file, or ingest again into a new folder"
-                )
-        return images
+        url = self.description.shards[shard]
+        place, name = (self.place, url) if self.owns(shard) else open_parent(url)
+        checked = Checked(index, url, shard)
+        within = within if within is not None else Allowance(extent(index))
+        buffer = within.read(extent(index), lambda: place.read(name))
+        return fetched(place, name, checked) if buffer is None else whole(buffer, checked)
 
 
 def read_index(place: Place, record: Record, name: str) -> ShardIndex:

@@ -120,7 +120,7 @@ def contact_sheet(config: Config, cache: Cache, data: Dataset, name: str) -> Con
     if shown:
         table = _LightTable(config, cache, data, teacher, backend, _source_size(shown, indexes))
         for shard, index in indexes.items():
-            images = data.images(shard, index)
+            images = data.images(shard, index, config.render.encoded)
             here = [number for number, canary in enumerate(shown) if canary.shard == shard]
             pictured |= {number: table.picture(shown[number], index, images) for number in here}
     ordered = tuple(pictured[number] for number in sorted(pictured))
