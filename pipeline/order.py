@@ -15,6 +15,8 @@ from ..storage.errors import ConfigError
 from .seeds import PASSES, SHARDS, UNITS, permutation
 
 LANES = 8
+_SPAN = 512
+"""Batches whose places are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,31 @@ class Order:
         position = np.repeat(2 * unit, counts)
         position[np.cumsum(counts)[counts == 2] - 1] += 1  # the second of a pair
         return Places(np.repeat(shard, counts), position, np.repeat(lane, counts))
+
+
+def last_uses(places: Places, batch_size: int, start: int, rank: int, world: int) -> dict[int, int]:
+    """The last batch in which a rank needs each data shard, in the order in which it first needs them.
+
+    Args:
+        places: of an epoch's batches.
+        batch_size: samples in a global batch.
+        start: the first batch that is asked for.
+        rank, world: which rank of how many.
+    """
+    shards, steps = int(places.shard.max(initial=-1)) + 1, len(places) // batch_size
+    first, last = np.full(shards, steps), np.full(shards, -1)
+    # A span of batches at a time: an epoch may have millions of places.
+    for begin in range(start, steps, _SPAN):
+        some = places.slice(begin * batch_size, min(begin + _SPAN, steps) * batch_size)
+        mine = np.flatnonzero(some.lane % world == rank)
+        shard, batch = some.shard[mine], begin + mine // batch_size
+        # Of several values for one data shard, the last stays.
+        last[shard] = batch
+        new = np.full(shards, steps)
+        new[shard[::-1]] = batch[::-1]
+        np.minimum(first, new, out=first)
+    used = np.flatnonzero(last >= 0)
+    return {int(shard): int(last[shard]) for shard in used[np.argsort(first[used], kind="stable")]}
 
 
 def _merged(lengths: Sequence[int]) -> npt.NDArray[np.int32]:

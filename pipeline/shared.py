@@ -23,7 +23,7 @@ from .guide import Guide
 from .hashing import Hasher
 from .lanes import lane_of, to_device
 from .mix import to_images
-from .order import Order, Places
+from .order import Order, Places, last_uses
 from .plan import Rows, plan_rows
 from .prove import Prover
 from .recipe import Recipe
@@ -195,10 +195,7 @@ class SharedPass:
     def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
         """Plans of the batches; data shards are read in a thread, ahead of their first use."""
         places = self.order.places(epoch)
-        # By data shard, in the order of their first use: the last batch that needs each.
-        last_use: dict[int, int] = {}
-        for k in range(start, self.steps):
-            last_use |= dict.fromkeys(_shards(self._share(places, k)), k)
+        last_use = last_uses(places, self.order.batch_size, start, self.rank, self.world)
         coming = deque(last_use)
         held: dict[int, Future[ShardViews]] = {}
         pool = ThreadPoolExecutor(1, thread_name_prefix="shards")

@@ -119,7 +119,7 @@ def _check_source(where: str, source: Mapping[str, Any], finding: Finding) -> No
 def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:
     """What is wrong with an object; empty where it has one of the forms allowed."""
     try:
-        found = Written.of(place.read(name))
+        found = Written.by_reading(place, name, max(item.size for item in allowed))
     except MissingObjectError:
         return "is missing"
     if found in allowed:

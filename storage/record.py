@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import xxhash
+
 from .errors import MissingObjectError
 from .fingerprint import canonical, digest
 from .place import Place
@@ -15,6 +17,8 @@ from .place import Place
 FOLDER = "ledger"
 _HEAD = b'{"digest":"'
 _START = len(_HEAD) + 32
+_PIECE = 32 * 2**20
+"""Bytes of an object that are read at a time where only its digest is wanted."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,31 @@ class Written:
         place.write(name, data)
         return cls.of(data)
 
+    @classmethod
+    def by_reading(cls, place: Place, name: str, expected: int) -> "Written":
+        """Read an object, a large one in pieces, so that its size is not in this process's memory.
+
+        Args:
+            place, name: where it is.
+            expected: its size in bytes if nothing is wrong; decides how it is read, and nothing else.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+        size = place.size(name) if expected > _PIECE else None
+        if size is None:
+            return cls.of(place.read(name))
+        state, found = xxhash.xxh3_128(), 0
+        for start in range(0, size, _PIECE):
+            piece = place.read_range(name, start, min(start + _PIECE, size))
+            state.update(piece)
+            found += len(piece)
+        return cls(found, str(state.hexdigest()))
+
     def matches(self, place: Place, name: str) -> bool:
         """Whether an object is there and is this."""
         try:
-            return Written.of(place.read(name)) == self
+            return Written.by_reading(place, name, self.size) == self
         except MissingObjectError:
             return False
 

@@ -22,6 +22,7 @@ def test_the_page_of_settings_is_up_to_date():
         "CONTRIBUTING.md",
         "docs/codecs.md",
         "docs/data.md",
+        "docs/memory.md",
         "docs/students.md",
         "docs/cluster.md",
         "docs/speed.md",

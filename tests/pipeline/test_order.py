@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.pipeline.order import LANES, Order
+from stillroom.pipeline import order as order_module
+from stillroom.pipeline.order import LANES, Order, last_uses
 from stillroom.storage.errors import ConfigError
 
 orders = st.builds(
@@ -159,3 +160,17 @@ def test_an_epoch_has_as_many_whole_batches_as_fit(order):
 def test_a_batch_that_is_larger_than_the_data_is_refused(sizes):
     with pytest.raises(ConfigError, match=f"batch_size is 8 and there are {sum(sizes)} samples"):
         Order(sizes, batch_size=8, seed=0, paired=True)
+
+
+@given(orders, epochs, st.sampled_from([1, 2, 4, 8]), st.integers(1, 6), st.floats(0, 1))
+def test_when_a_rank_needs_a_data_shard_is_what_its_batches_say(order, epoch, world, span, share):
+    places, start = order.places(epoch), int(share * order.steps)
+    for rank in range(world):
+        wanted = {}
+        for step in range(start, order.steps):
+            batch = places.slice(step * order.batch_size, (step + 1) * order.batch_size)
+            wanted |= dict.fromkeys(sorted(set(batch.shard[batch.lane % world == rank].tolist())), step)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(order_module, "_SPAN", span)
+            found = last_uses(places, order.batch_size, start, rank, world)
+        assert list(found.items()) == list(wanted.items())

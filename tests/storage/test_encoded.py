@@ -10,10 +10,11 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.storage import encoded
+from stillroom.storage import encoded, record
 from stillroom.storage.encoded import Allowance, Checked, Picked, extent, fetched, picked, whole
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.index import ShardIndex
+from stillroom.storage.record import Written
 from stillroom.storage.shards import scan_tar, tar_bytes
 from stillroom.storage.urls import open_place
 
@@ -241,3 +242,16 @@ def test_what_could_not_be_read_is_given_back():
     with pytest.raises(MissingObjectError):
         allowance.read(10, failing)
     assert allowance.held == 0
+
+
+@pytest.mark.parametrize("kept", [0, 1, 999, 1000, 1001, 5000, None])
+def test_a_large_object_is_compared_in_pieces(place, monkeypatch, kept):
+    monkeypatch.setattr(record, "_PIECE", 1000)
+    data = np.random.default_rng(0).bytes(5000)[:kept]
+    place.write("object", data + b"more" if kept is None else data)
+    for expected in (10, 5000):
+        assert Written.by_reading(place, "object", expected) == Written.of(place.read("object"))
+    with pytest.raises(MissingObjectError):
+        Written.by_reading(place, "other", 5000)
+    monkeypatch.setattr(place, "read", None)
+    assert Written(5000, "").matches(place, "object") is False  # without reading it whole
