@@ -6,7 +6,6 @@ What they share is the order of samples and the views; what they want may differ
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,17 +18,18 @@ from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from .ahead import Ahead
 from .batch import Batch
+from .epochreader import EpochReader
 from .guide import Guide
 from .hashing import Hasher
 from .lanes import lane_of, to_device
 from .mix import to_images
-from .order import Order, Places, last_uses
-from .plan import Rows, plan_rows
+from .order import Order
+from .plan import Rows
 from .prove import Prover
 from .recipe import Recipe
 from .render import Backend, Renderer
 from .request import Request
-from .shardviews import ShardViews, load_shard, logits_of, source_of
+from .shardviews import logits_of, source_of
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,7 @@ class SharedPass:
                 f"rank {rank} of {world} ranks does not fit {self.order.lanes} lanes; the ranks must divide the lanes, "
                 f"of which there are as many as data shards ({len(data.sizes)}), rounded down to 1, 2, 4 or 8"
             )
-        self.rank, self.world = rank, world
-        self._within = Allowance(encoded_mb * 2**20)
+        self.world = world
         guides = dict.fromkeys(want.guide for want in wants if want.guide is not None)
         for guide in guides:
             guide.refuse_gaps(views)
@@ -125,6 +124,17 @@ class SharedPass:
             again = None if its_size in self.sizes else self._new_renderer((its_size,), threads, device)
             provers[teacher.name] = Prover(cache, teacher, self.sizes, proof_share, again, hasher)
         self._provers = tuple(provers.values())
+        self._reader = EpochReader(
+            cache,
+            data,
+            self.order,
+            views,
+            self.guides,
+            tuple(prover.teacher for prover in self._provers),
+            rank,
+            world,
+            Allowance(encoded_mb * 2**20),
+        )
 
     @property
     def steps(self) -> int:
@@ -167,7 +177,7 @@ class SharedPass:
         planned: deque[tuple[Rows, int]] = deque()
 
         def requests() -> Iterator[Request]:
-            for rows in self._plans(epoch, start):
+            for rows in self._reader.rows(epoch, start):
                 parts = rows.request().cut(rows.column(lambda shard: shard.index.pixels), len(rows))
                 planned.append((rows, len(parts)))
                 yield from parts
@@ -191,40 +201,6 @@ class SharedPass:
         """Begin to prove a batch's views; gives what finishes it."""
         proofs = {prover.teacher.name: prover.begin(number, rows, rendered) for prover in self._provers}
         return lambda: self._batches(rows, rendered, {name: proof() for name, proof in proofs.items()})
-
-    def _plans(self, epoch: int, start: int) -> Iterator[Rows]:
-        """Plans of the batches; data shards are read in a thread, ahead of their first use."""
-        places = self.order.places(epoch)
-        last_use = last_uses(places, self.order.batch_size, start, self.rank, self.world)
-        coming = deque(last_use)
-        held: dict[int, Future[ShardViews]] = {}
-        pool = ThreadPoolExecutor(1, thread_name_prefix="shards")
-        try:
-            for k in range(start, self.steps):
-                batch = self._share(places, k)
-                needed = _shards(batch)
-                while coming and (coming[0] in needed or len(held) < len(needed) + self.order.lanes):
-                    shard = coming.popleft()
-                    held[shard] = pool.submit(self._load, shard, epoch)
-                yield plan_rows(batch, {shard: held[shard].result() for shard in needed})
-                for shard in needed:
-                    if last_use[shard] == k:
-                        del held[shard]
-        finally:
-            # Whoever leaves an epoch early does not wait for shards that nobody will use.
-            pool.shutdown(cancel_futures=True)
-
-    def _share(self, places: Places, batch: int) -> Places:
-        """This rank's places of a batch of an epoch's."""
-        size = self.order.batch_size
-        found = places.slice(batch * size, (batch + 1) * size)
-        return found.where(found.lane % self.world == self.rank)
-
-    def _load(self, shard: int, epoch: int) -> ShardViews:
-        view = self.order.view(shard, epoch, self.views)
-        targets = tuple(guide.targets(self.order, shard, epoch, self.views) for guide in self.guides)
-        digests = {prover.teacher.name: prover.teacher.digests(shard, view) for prover in self._provers}
-        return load_shard(self.cache, self.data, self.recipe, shard, view, targets, digests, self._within)
 
     def _batches(self, rows: Rows, rendered: list[torch.Tensor], proved: Mapping[str, int]) -> tuple[Batch, ...]:
         shares = rows.column(lambda shard: shard.share)
@@ -271,10 +247,6 @@ class SharedPass:
 
 def _tensors(batches: tuple[Batch, ...]) -> list[torch.Tensor]:
     return [tensor for batch in batches for tensor in batch.tensors()]
-
-
-def _shards(places: Places) -> list[int]:
-    return list(map(int, np.unique(places.shard)))
 
 
 def _backend(cache: Cache, wanted: Backend | None, allowed: Backend | None, *, replays: bool) -> Backend:
