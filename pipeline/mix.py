@@ -54,7 +54,7 @@ def _operation_by_operation(
         weight = to_device(torch.from_numpy(share), device).view(-1, 1, 1, 1)
         second = pixels[to_device(torch.from_numpy(other), device)].to(torch.float32)
         mixed.mul_(weight).add_(second.mul_(1.0 - weight))
-    return mixed.div_(white).permute(0, 3, 1, 2)
+    return torch.div(mixed, white, out=mixed).permute(0, 3, 1, 2)
 
 
 def _in_one_pass(

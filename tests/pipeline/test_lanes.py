@@ -14,7 +14,7 @@ from stillroom.pipeline.batch import Batch
 from stillroom.pipeline.device import own_device
 from stillroom.pipeline.hashing import Hasher
 from stillroom.pipeline.lanes import Lane, lane_of, to_device
-from stillroom.pipeline.mix import to_images
+from stillroom.pipeline.mix import _operation_by_operation, to_images
 from stillroom.pipeline.render import digests
 
 PIXELS = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -117,7 +117,7 @@ def test_no_number_is_divided_by_that_a_gpu_would_take_the_reciprocal_of(monkeyp
     """Seen from here by what is handed to the division: a tensor on the pixels' device."""
     divide, divisors = torch.div, []
     monkeypatch.setattr(torch, "div", lambda x, y, **more: divisors.append(y) or divide(x, y, **more))
-    to_images(PIXELS)
+    _operation_by_operation(PIXELS, np.arange(len(PIXELS)), None, None)
     assert divisors
     assert all(isinstance(item, torch.Tensor) and item.device == PIXELS.device for item in divisors)
 

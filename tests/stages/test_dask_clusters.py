@@ -38,12 +38,12 @@ class LocalCUDACluster(distributed.LocalCluster):
 
 def devices_of_a_worker():
     """Where a teacher and a renderer would be, were there the GPUs that are promised."""
-    from stillroom.pipeline import teach
+    from stillroom.pipeline.device import own_device
     from stillroom.pipeline.render import Renderer
 
     torch.cuda.is_available = lambda: True
     own = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]
-    return own, str(teach.default_device()), Renderer((32,), 4, backend="dali-gpu")._device
+    return own, str(own_device()), Renderer((32,), 4, backend="dali-gpu")._device
 
 
 @pytest.mark.slow
@@ -54,8 +54,7 @@ def test_each_gpu_has_a_worker_to_which_it_is_the_first(monkeypatch):
     fleet = open_fleet("cuda", None, None, "teacher")
     try:
         found = fleet.client.run(devices_of_a_worker)
-        # Plain "cuda" is the current device, which is the first.
-        assert sorted(found.values()) == [("0", "cuda", 0), ("1", "cuda", 0)]
+        assert sorted(found.values()) == [("0", "cuda:0", 0), ("1", "cuda:0", 0)]
         assert LocalCUDACluster.asked["n_workers"] == 2
         assert LocalCUDACluster.asked["threads_per_worker"] == 1
         assert LocalCUDACluster.asked["host"] == "127.0.0.1"
