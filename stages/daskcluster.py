@@ -4,6 +4,7 @@ Each worker does one task at a time. Knows nothing of tasks.
 """
 
 import logging
+import multiprocessing
 import os
 import shutil
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ _PAGES = f"{_HERE}:0"
 _LOCAL_WORKERS = 2
 _ANSWER_SECONDS = 20
 _CLOSE_SECONDS = 2
+_WORKER = "Dask Worker process"
+"""What distributed's nannies call theirs."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,20 @@ class Fleet:
             logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
             with suppress(OSError, TimeoutError):
                 self.cluster.close(timeout=_CLOSE_SECONDS)
+        if self.here:
+            _end_children()
+
+
+def _end_children() -> None:
+    """End workers that closing the cluster has left.
+
+    One that was being started again just then stays, and leaves signals to us (see `daskworker`): this process would
+    wait for it for ever when it ends.
+    """
+    for child in multiprocessing.active_children():
+        if child.name.startswith(_WORKER):
+            child.kill()
+            child.join()
 
 
 def open_fleet(where: str, workers: int | None, config: Config, stage: str) -> Fleet:

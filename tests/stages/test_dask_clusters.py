@@ -1,7 +1,9 @@
 """Where Dask's workers come from: what is asked of dask-cuda and dask-jobqueue, and what is said where they are not."""
 
+import multiprocessing
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -61,6 +63,32 @@ def test_each_gpu_has_a_worker_to_which_it_is_the_first(monkeypatch):
         assert fleet.threads == daskcluster._threads(2)
     finally:
         fleet.close()
+
+
+@pytest.mark.slow
+def test_a_worker_that_closing_has_left_is_ended():
+    left = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name=daskcluster._WORKER + " x")
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    left.start()
+    other.start()
+    try:
+        daskcluster._end_children()
+        assert not left.is_alive()
+        assert other.is_alive()
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.join()
+
+
+@pytest.mark.slow
+def test_nannies_call_their_workers_what_we_look_for():
+    fleet = open_fleet("local", 1, None, "teacher")
+    try:
+        assert [child.name.startswith(daskcluster._WORKER) for child in multiprocessing.active_children()] == [True]
+    finally:
+        fleet.close()
+    assert not [child for child in multiprocessing.active_children() if child.name.startswith(daskcluster._WORKER)]
 
 
 def test_what_cuda_lacks_is_said(monkeypatch):
