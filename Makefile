@@ -80,8 +80,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy --package stillroom
 
-# Some twenty minutes; figures of a machine that does other things at the time are worth little.
-BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs
+# Some forty minutes; figures of a machine that does other things at the time are worth little.
+BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs growth
 
 bench: setup
 	for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py || exit 1; done

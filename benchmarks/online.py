@@ -25,7 +25,11 @@ import torch
 from stillroom.pipeline.config import Config
 
 STUDENT = "torchvision:mobilenet_v3_small"
-TEACHERS = ("torchvision:mobilenet_v3_small@96", "torchvision:resnet50@96", "torchvision:resnet152@160")
+TEACHERS = (
+    "torchvision:mobilenet_v3_small@96",
+    "timm:resnet50@96",
+    "timm:resnet152@160",
+)  # timm's answer moderately, untrained
 COUNTS = (1, 2, 4)
 
 
