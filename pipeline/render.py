@@ -200,7 +200,7 @@ class Renderer:
         # Not a bound method: a cycle through DALI's objects would keep the pipeline and its threads alive.
         renderer = weakref.ref(self)
         fed = fn.external_source(
-            source=lambda: _owner(renderer)._next(), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True
+            source=lambda: _fed_by(renderer), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True
         )
         # `hw_decoder_load` 0: two engines that round differently would share a batch by its composition.
         decoding = {"output_type": types.RGB, "hw_decoder_load": 0.0, "jpeg_fancy_upsampling": True}
@@ -229,10 +229,12 @@ class Renderer:
         return outputs
 
 
-def _owner(renderer: "weakref.ref[Renderer]") -> Renderer:
+def _fed_by(renderer: "weakref.ref[Renderer]") -> list[Any]:
+    """What a renderer feeds its pipeline next."""
     found = renderer()
-    assert found is not None
-    return found
+    if found is None:  # collected together with a stream that was left, which empties DALI's queue as it goes
+        raise StopIteration
+    return found._next()
 
 
 def _cause(error: BaseException) -> str:

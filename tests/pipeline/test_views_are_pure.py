@@ -1,5 +1,7 @@
 """A view is a pure function: its pixels do not depend on batch, order, threads, branches, or who asks."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,18 @@ def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, dr
     stream.close()
     (pixels,) = renderer.render(requests[7])
     assert torch.equal(pixels[0], reference[0, 28:32])
+
+
+def test_a_renderer_may_be_collected_together_with_a_stream_that_was_left(many_photos, drawn, recipe):
+    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
+    requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
+    stream = renderer.stream(requests)
+    next(stream)
+    ring = [renderer, stream]
+    ring.append(ring)
+    del renderer, stream, ring
+    gc.collect()  # what is raised there fails the test, too
 
 
 def test_digests_tell_views_apart(reference):
