@@ -13,6 +13,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ..pipeline.allocator import keep_freed_memory
 from ..pipeline.config import load_config
 from ..storage.errors import ConfigError
 from .executors import InProcess
@@ -251,6 +252,7 @@ def status(config: str, *, set: _Settings = (), as_json: _Json = False) -> int: 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `stillroom` command."""
     os.environ["WDS_SECURE"] = "1"
+    keep_freed_memory()
     sys.exit(status_of_call(lambda: app(arguments, exit_on_error=False, print_error=False)))
 
 

@@ -27,6 +27,9 @@ _HERE = "127.0.0.1"
 _PAGES = f"{_HERE}:0"
 """Dask's web pages: ports of their own, so that several runs get on, and for nobody elsewhere."""
 _LOCAL_WORKERS = 2
+UNWATCHED: Mapping[str, Any] = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+"""Dask samples what its workers do a hundred times a second, and looks at its event loops fifty times: together a
+twentieth of a core for each process. Whoever started a cluster of their own has that as they set it."""
 _ANSWER_SECONDS = 20
 _CLOSE_SECONDS = 2
 _WORKER = "Dask Worker process"
@@ -111,12 +114,13 @@ def open_fleet(where: str, workers: int | None, config: Config, stage: str) -> F
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers is {workers}; at least one must work")
-    if where == LOCAL:
-        return _local(workers or _LOCAL_WORKERS)
-    if where == CUDA:
-        return _cuda(workers)
-    if where == SLURM:
-        return _slurm(workers, config, stage)
+    with dask.config.set(UNWATCHED):
+        if where == LOCAL:
+            return _local(workers or _LOCAL_WORKERS)
+        if where == CUDA:
+            return _cuda(workers)
+        if where == SLURM:
+            return _slurm(workers, config, stage)
     if workers is not None:
         raise ConfigError(f"--workers is for --dask local, cuda and slurm; {where} has the workers that it has")
     try:
@@ -161,6 +165,8 @@ def _slurm(workers: int | None, config: Config, stage: str) -> Fleet:
     arguments = daskslurm.arguments(asked, stage, folder)
     settings = dask.config.get("jobqueue.slurm.scheduler-options", None) or {}  # a site's own
     arguments["scheduler_options"] = {"dashboard_address": _PAGES, **settings}
+    said = [f"export DASK_{name.upper().replace('.', '__')}={value}" for name, value in UNWATCHED.items()]
+    arguments["job_script_prologue"] = [*said, *arguments["job_script_prologue"]]
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     cluster = SLURMCluster(**arguments)
     cluster.scale(jobs=jobs)

@@ -15,6 +15,7 @@ from typing import Any
 
 import distributed
 
+from ..pipeline.allocator import keep_freed_memory
 from ..pipeline.config import Config
 from ..storage.claims import Claims
 from ..storage.errors import StillroomError
@@ -70,6 +71,7 @@ class StageOnWorker(distributed.WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Any) -> None:
         self._worker = worker
         self._since = time.monotonic()
+        keep_freed_memory()
         if self._here and threading.current_thread() is threading.main_thread():
             # Of a terminal or a batch system, which send them to every process: the one that we work for heeds them.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):

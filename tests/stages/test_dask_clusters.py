@@ -14,6 +14,7 @@ import torch
 from stillroom.pipeline.cluster import Submit
 from stillroom.stages import daskcluster, daskslurm
 from stillroom.stages.daskcluster import open_fleet
+from stillroom.stages.daskworker import StageOnWorker
 from stillroom.storage.errors import ConfigError, StillroomError
 
 
@@ -187,3 +188,37 @@ def test_what_no_worker_can_be_is_refused(tmp_path, table, message):
 def test_a_folder_that_dask_jobqueue_does_not_quote_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"set submit\.dir"):
         daskslurm.arguments(Submit(), "teacher", tmp_path / name)
+
+
+def watched_and_given():
+    """What Dask samples of a worker, and the share of tensors' pages that the system has to give."""
+    import resource
+
+    import dask
+
+    torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(30):
+        torch.ones(2**24)
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    share = pages / (30 * 2**26 / resource.getpagesize())
+    return {name: dask.config.get(name) for name in daskcluster.UNWATCHED}, share
+
+
+@pytest.mark.slow
+def test_a_worker_of_ours_keeps_its_memory_and_is_not_sampled(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    fleet = open_fleet("local", 1, None, "teacher")
+    try:
+        before = fleet.client.run(watched_and_given)
+        fleet.client.register_plugin(StageOnWorker("token", "teacher", None, False, 1, None, True), name="token")
+        after = fleet.client.run(watched_and_given)
+        ((watched, given),) = before.values()
+        assert watched == daskcluster.UNWATCHED
+        assert given > 0.9  # Dask has each tensor given back
+        ((_, given),) = after.values()
+        assert given < 0.4
+    finally:
+        fleet.close()
