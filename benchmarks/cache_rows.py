@@ -18,6 +18,7 @@ import numpy as np
 import timing
 import torch
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.codecs import TransformModel, fit
 from stillroom.storage.ledger import Ledger
@@ -81,7 +82,7 @@ def ways_of(folder: Path, codec: str, logits: np.ndarray, model: TransformModel)
 
     def write() -> int:
         lay_out()
-        writer_at(places[-1]).write_block(0, 0, logits, digests, {}, {})
+        blockwriter.write_block(writer_at(places[-1]), 0, 0, logits, digests, {}, {})
         return views * samples
 
     def read(cache: Cache) -> int:

@@ -173,7 +173,7 @@ def teacher_ways(config: Config, setting: Setting) -> dict[str, Way]:
         maker = BlockMaker(teacher, config.views.recipe, renderer, 64)
 
         def block(maker: BlockMaker = maker) -> int:
-            return int(maker.make(index, images, seeds, range(VIEWS)).digests.size)
+            return int(maker.make(index, images, seeds, range(VIEWS), lambda *_: None).digests.size)
 
         bare[f"bare forward on resident images, {name}"] = forward
         blocks[f"teacher stage: decoded, rendered, mixed, digests, {name}"] = block

@@ -45,6 +45,7 @@ for name in sys.argv[2:]:
 _MEASURED = """
 import json, shutil, sys, time
 import torch
+from stillroom.pipeline.allocator import keep_freed_memory
 from stillroom.pipeline.config import load_config
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.stages.executors import InProcess, execute
@@ -53,6 +54,7 @@ from stillroom.stages.registry import stage_named
 from stillroom.stages.workers import block_maker
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
+keep_freed_memory()
 torch.set_num_threads(1)
 def peak():
     # Not getrusage: that counts what the process that started this one had.
@@ -66,7 +68,7 @@ if kind == "teacher":
     # What a worker builds once is built before the clock starts.
     maker = block_maker(config, config.teacher[0], data.classes, cache.layout.slots)
     images, views = data.images(0, data.index(0), config.render.encoded), range(maker.renderer.views)
-    maker.make(data.index(0).first(8), images[:8], cache.seeds(0)[:8], views)
+    maker.make(data.index(0).first(8), images[:8], cache.seeds(0)[:8], views, lambda *_: None)
     del images
     cpu, wall = time.process_time(), time.perf_counter()
     execute(stage_named("teacher"), config, InProcess(), NoProgress())

@@ -26,10 +26,10 @@ from stillroom.pipeline.config import Config
 
 STUDENT = "torchvision:mobilenet_v3_small"
 TEACHERS = (
-    "torchvision:mobilenet_v3_small@96",
-    "timm:resnet50@96",
-    "timm:resnet152@160",
-)  # timm's answer moderately, untrained
+    "torchvision:resnet18@96",
+    "timm:resnet50@128",
+    "timm:resnet152@176",
+)  # of about 1, 5 and 20 steps of the student; timm's answer moderately, untrained
 COUNTS = (1, 2, 4)
 
 

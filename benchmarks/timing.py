@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from stillroom.pipeline.allocator import keep_freed_memory
+
+keep_freed_memory()  # as the command does, for every way alike: with what they fork, too
 RESULTS = Path(__file__).parent / "results"
 Way = Callable[[], int]
 """Does the thing once; how many units that were."""

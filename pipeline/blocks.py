@@ -25,13 +25,16 @@ from .render import Renderer
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite
 
+Take = Callable[[int, npt.NDArray[np.int64], npt.NDArray[np.float32]], None]
+"""Takes the teacher's logits for some samples of a view, as it answers: the view's place among those asked for, slots
+int64 [n], and logits float32 [n, class]. Each slot of each view comes once, in any order."""
+
 
 @dataclass(frozen=True)
 class Block:
-    """What the teacher made of v views of n samples.
+    """What is known of v views of n samples, beside their logits.
 
     Attributes:
-        logits: float32 [v, n, class].
         digests: uint16 [v, n].
         kept: uint8 [size, size, 3] by (view of the block, slot), before mixing.
         entropy: mean over all, in nats.
@@ -39,7 +42,6 @@ class Block:
             there are no labels.
     """
 
-    logits: npt.NDArray[np.float32]
     digests: npt.NDArray[np.uint16]
     kept: Mapping[tuple[int, int], npt.NDArray[np.uint8]]
     entropy: float
@@ -77,6 +79,7 @@ class BlockMaker:
         images: Sequence[npt.NDArray[np.uint8]],
         seeds: npt.NDArray[np.uint64],
         views: Sequence[int],
+        take: Take,
         keep: Sequence[tuple[int, int]] = (),
         advance: Callable[[int], None] = lambda _: None,
     ) -> Block:
@@ -85,6 +88,7 @@ class BlockMaker:
         Args:
             index, images, seeds: of all n samples of a data shard.
             views: numbers of the views.
+            take: given the logits.
             keep: (place in `views`, slot) of views to keep whole.
             advance: called with the number of views done.
 
@@ -92,7 +96,6 @@ class BlockMaker:
             ModelError: a logit is not finite; names the sample and the view.
         """
         count = len(index)
-        logits = np.empty((len(views), count, self.teacher.classes), np.float32)
         found = np.empty((len(views), count), np.uint16)
         kept: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
         labels = torch.from_numpy(index.label.astype(np.int64))
@@ -104,7 +107,7 @@ class BlockMaker:
             self._refuse_infinite(answers, index, asked.view, slots)
             correct += int(hits(answers, labels[torch.from_numpy(asked.larger)], 1).sum())
             entropies += float(entropy(answers).double().sum())
-            logits[asked.place, slots] = answers.numpy()
+            take(asked.place, slots, answers.numpy())
             found[asked.place, asked.rows] = asked.digests()
             advance(len(slots))
 
@@ -137,7 +140,7 @@ class BlockMaker:
         for asked in coming:
             finish(asked)
         share_correct = correct / found.size if (index.label != NO_LABEL).all() else None
-        return Block(logits, found, kept, entropies / found.size, share_correct)
+        return Block(found, kept, entropies / found.size, share_correct)
 
     def answer(
         self,

@@ -135,7 +135,11 @@ class Render(Section):
         "then not proved, and by how much they differ is measured on the canaries and said",
     )
     threads: int = Field(0, ge=0, description="CPU threads of DALI; 0 for one per core")
-    memory_mb: int = Field(1024, ge=16, description="rendered views that the teacher stage holds at once, at most")
+    memory_mb: int = Field(
+        1024,
+        ge=16,
+        description="rendered views that the teacher stage holds at once, at most; as much again of a view's logits",
+    )
     encoded_mb: int = Field(
         ENCODED_MB,
         ge=0,

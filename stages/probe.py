@@ -15,6 +15,7 @@ from ..pipeline.blocks import Block, BlockMaker
 from ..pipeline.config import Config
 from ..pipeline.pilot import MOST_SHARDS
 from ..pipeline.settings import Teacher
+from ..storage.blockwriter import BlockWriter, write_block
 from ..storage.cache import Cache
 from ..storage.codecs import TransformModel
 from ..storage.dataset import Dataset
@@ -93,11 +94,11 @@ class _Prober:
         records: list[Record] = []
         logits: list[npt.NDArray[np.float32]] = []
         for number, (shard, block) in enumerate(places):
-            timed, made, record = self._part(maker, writer, number, shard, block)
+            timed, answers, record = self._part(maker, writer, number, shard, block)
             parts.append(timed)
             records.append(record)
             if sum(map(len, logits)) < self._rows:
-                logits.append(made.logits.reshape(-1, made.logits.shape[-1]))
+                logits.append(answers.reshape(-1, answers.shape[-1]))
             self.advance(timed.samples * timed.views)
             if len(parts) >= _LEAST_PARTS and sum(part.read + part.work for part in parts) >= SECONDS:
                 break
@@ -147,7 +148,9 @@ class _Prober:
         count = len(index)
         writer = self._writer(f"warm-{count}", self.config.cache.codec, (count,), 0, len(views))
         writer.lay_out()
-        self._written(writer, maker.make(index, images[:count], seeds[:count], views), 0, {})
+        coming = BlockWriter(writer, 0, 0)
+        made = maker.make(index, images[:count], seeds[:count], views, coming.put)
+        self._finished(coming, made, {})
 
     def _spread(self) -> list[tuple[int, int]]:
         """Data shards and blocks to take parts of: a few data shards from all over, since each is read whole."""
@@ -157,8 +160,12 @@ class _Prober:
 
     def _part(
         self, maker: BlockMaker, writer: TeacherWriter, number: int, shard: int, block: int
-    ) -> tuple[Timed, Block, Record]:
-        """A block of the scratch cache: a real block's views of the first samples of its data shard."""
+    ) -> tuple[Timed, npt.NDArray[np.float32], Record]:
+        """A block of the scratch cache: a real block's views of the first samples of its data shard.
+
+        Returns:
+            What it took, its logits float32 [view, slot, class], and its record.
+        """
         count = writer.layout.sizes[number]
         started = time.perf_counter()
         # What every task opens anew.
@@ -169,28 +176,33 @@ class _Prober:
         read = time.perf_counter()
         keep = writer.canaries_of(number, 0)
         views = range(block * self.views, (block + 1) * self.views)
-        made = maker.make(index.first(count), images[:count], seeds[:count], views, [(v, s) for _, v, s in keep])
-        record = self._written(writer, made, number, {n: made.kept[view, slot] for n, view, slot in keep})
-        return Timed(count, self.views, read - started, time.perf_counter() - read), made, record
+        coming = BlockWriter(writer, number, 0)
+        logits = np.empty((len(views), count, len(self.classes)), np.float32)
+
+        def take(place: int, slots: npt.NDArray[np.int64], rows: npt.NDArray[np.float32]) -> None:
+            coming.put(place, slots, rows)
+            logits[place, slots] = rows
+
+        made = maker.make(index.first(count), images[:count], seeds[:count], views, take, [(v, s) for _, v, s in keep])
+        record = self._finished(coming, made, {n: made.kept[view, slot] for n, view, slot in keep})
+        return Timed(count, self.views, read - started, time.perf_counter() - read), logits, record
 
     def _tried(self, name: str, rows: npt.NDArray[np.float32]) -> Tried:
         """A codec on some rows, cut into chunks like those of a real block, whose headers and means it shares."""
         slots = min(len(rows), self.cache.layout.slots)
         views = len(rows) // slots
         logits = rows[: views * slots].reshape(views, slots, -1)
-        made = Block(logits, np.zeros((views, slots), np.uint16), {}, 0.0, 0.0)
         writer = self._writer(f"codec-{name.replace(':', '-')}", name, (slots,), 0, views)
         writer.lay_out()
         started = time.perf_counter()
-        record = self._written(writer, made, 0, {})
+        record = write_block(writer, 0, 0, logits, np.zeros((views, slots), np.uint16), {}, {})
         return Tried(record.facts[FACTS], views * slots / (time.perf_counter() - started))
 
-    def _written(
-        self, writer: TeacherWriter, made: Block, number: int, canaries: Mapping[int, npt.NDArray[np.uint8]]
-    ) -> Record:
-        facts = {"views": made.logits.shape[0] * made.logits.shape[1], "seconds": 0.001}
+    @staticmethod
+    def _finished(coming: BlockWriter, made: Block, canaries: Mapping[int, npt.NDArray[np.uint8]]) -> Record:
+        facts = {"views": made.digests.size, "seconds": 0.001}
         facts |= {"entropy": round(made.entropy, 6), "top1": round(made.top1 or 0.0, 6)}
-        return writer.write_block(number, 0, made.logits, made.digests, canaries, facts)
+        return coming.finish(made.digests, canaries, facts)
 
     def _writer(
         self, folder: str, codec: str, sizes: Sequence[int], canaries: int, views: int | None = None

@@ -28,7 +28,7 @@ class Tried:
     """A codec on the probe's logits.
 
     Attributes:
-        lost: bytes per view and KL by temperature; see `blockfacts.measure_block`.
+        lost: bytes per view and KL by temperature; see `BlockFacts.facts`.
         rate: views per second that are encoded, measured and written.
     """
 

@@ -19,6 +19,7 @@ from ..pipeline.philox import philox4x32, split
 from ..pipeline.seeds import CANARIES
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, first_not_finite
+from ..storage.blockwriter import BlockWriter
 from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
@@ -156,11 +157,13 @@ def _teach_block(
     index = data.index(shard)
     per_block = cache.layout.views_per_block
     keep = writer.canaries_of(shard, block)
+    coming = BlockWriter(writer, shard, block, config.render.memory_mb * 2**20)
     made = maker.make(
         index,
         data.images(shard, index, config.render.encoded),
         cache.seeds(shard),
         range(block * per_block, (block + 1) * per_block),
+        coming.put,
         [(view, slot) for _, view, slot in keep],
         advance,
     )
@@ -172,7 +175,7 @@ def _teach_block(
         **({"top1": round(made.top1, 6)} if made.top1 is not None else {}),
     }
     canaries = {number: made.kept[view, slot] for number, view, slot in keep}
-    return writer.write_block(shard, block, made.logits, made.digests, canaries, facts).facts
+    return coming.finish(made.digests, canaries, facts).facts
 
 
 def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .pipeline.allocator import keep_freed_memory
     from .pipeline.batch import Batch
     from .pipeline.losses import kl_divergence
     from .pipeline.replay import ReplayLoader
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from .storage.cache import open_cache as open  # noqa: A004
     from .storage.errors import StillroomError
 
-__all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "kl_divergence", "open"]
+__all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "keep_freed_memory", "kl_divergence", "open"]
 
 _HOMES = {
     "Batch": ("pipeline.batch", "Batch"),
     "Cache": ("storage.cache", "Cache"),
     "ReplayLoader": ("pipeline.replay", "ReplayLoader"),
     "StillroomError": ("storage.errors", "StillroomError"),
+    "keep_freed_memory": ("pipeline.allocator", "keep_freed_memory"),
     "kl_divergence": ("pipeline.losses", "kl_divergence"),
     "open": ("storage.cache", "open_cache"),
 }

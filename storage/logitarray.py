@@ -1,4 +1,4 @@
-"""Filling an array of a teacher's logits, one Zarr shard at a time, and measuring what its codec lost of them.
+"""How one teacher's logits are encoded, and what an array that exists must be to be filled.
 
 Knows floats, slots and codecs; nothing of views, tasks or records.
 """
@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .blockfacts import measure_block
 from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
-from .errors import ModelError
 from .fingerprint import Fingerprint, refuse_difference
 from .layout import Layout
 from .logits import TeacherInfo
+from .logitshard import Encoding, LogitShard
 from .place import Place
-from .zarrstore import RecordingStore
 
 
 @dataclass(frozen=True)
@@ -45,65 +43,20 @@ class LogitFiller:
     def codec(self) -> LogitCodec:
         return logit_codec(self.info.codec, self.model)
 
-    def encoding(self) -> dict[str, Any]:
-        """What Zarr is told of how an array of logits is stored."""
-        codec = self.codec
-        return {
-            "dtype": codec.dtype,
-            "serializer": codec.serializer,
-            "compressors": list(codec.compressors),
-            "fill_value": float("nan"),
-        }
+    @property
+    def encoding(self) -> Encoding:
+        layout, classes = self.layout, self.info.classes
+        chunk, slots = layout.chunk_slots(classes), layout.shard_slots(classes)
+        return Encoding(self.info.codec, self.codec, chunk, slots, classes, self.temperatures)
 
-    def rounded(self, logits: npt.NDArray[np.float32], where: str) -> npt.NDArray[Any]:
-        """The same in the array's dtype.
-
-        Raises:
-            ModelError: a logit is too large for it; names `where`.
-        """
-        dtype = self.codec.dtype
-        with np.errstate(over="ignore"):
-            stored = logits.astype(dtype)
-        if not np.isfinite(stored).all():
-            raise ModelError(
-                f"teacher {self.name!r}: a logit of {where} ({float(np.abs(logits).max()):.4g}) does not fit into "
-                f'{dtype}; use cache.codec = "float32"'
-            )
-        return stored
-
-    def fill(
-        self,
-        store: RecordingStore,
-        array: Any,
-        where: tuple[int | slice, ...],
-        shard: str,
-        logits: npt.NDArray[np.float32],
-        stored: npt.NDArray[Any],
-    ) -> dict[str, Any]:
-        """Write one whole Zarr shard, which the store holds back.
-
-        Args:
-            store: that the array is in.
-            array: of logits.
-            where: the Zarr shard's extent on the axes before the slots.
-            shard: its name in the store.
-            logits: float32 [..., slot, class], as the teacher gave them.
-            stored: the same, from `rounded`.
-
-        Returns:
-            What the encoding lost; see `blockfacts`.
+    def begin(self, array: Any, views: int, rows: int, where: str, within: int) -> LogitShard:
+        """Begin a Zarr shard of an array of logits; see `LogitShard`.
 
         Raises:
             FingerprintError: the array is laid out for another transform.
         """
         self._refuse_other_transform(array)
-        array[where] = padded(stored, -2, self.layout.slots, np.nan)
-        kept = np.asarray(array[(*where, slice(logits.shape[-2]))], np.float32)
-        chunk = self.layout.chunk_slots(self.info.classes)
-        views = logits.shape[0] if logits.ndim == 3 else 1
-        chunks = views * self.layout.shard_slots(self.info.classes) // chunk
-        cut, data = (chunks, chunk), store.held(shard)
-        return measure_block(self.info.codec, self.codec, data, cut, logits, kept, self.temperatures)
+        return LogitShard(self.encoding, views, rows, f"teacher {self.name!r}, {where}", within)
 
     def _refuse_other_transform(self, array: Any) -> None:
         """Compare the transform that the array's own metadata holds with this run's."""

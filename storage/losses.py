@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 FACTS = "codec"
-"""Key of these figures in a block's record; see `blockfacts.measure_block`."""
+"""Key of these figures in a block's record; see `BlockFacts.facts`."""
 
 
 def join_losses(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -17,7 +17,7 @@ def join_losses(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         blocks: facts of whole records.
 
     Returns:
-        The same keys as `blockfacts.measure_block`, and "blocks", "views". Means are by views; "kl_p99" and "kl_max"
+        The same keys as `BlockFacts.facts`, and "blocks", "views". Means are by views; "kl_p99" and "kl_max"
         are those of the worst block. Where blocks were measured at different temperatures, those that all of them have.
     """
     found = [(facts[FACTS], int(facts["views"])) for facts in blocks if FACTS in facts]

@@ -48,7 +48,7 @@ class PlainWriter:
             chunks=(1, layout.chunk_slots(classes), classes),
             dimension_names=["shard", "slot", "class"],
             attributes={"stillroom": {CROP: self.crop}},
-            **self.teacher.filler.encoding(),
+            **self.teacher.filler.encoding.said(),
         )
         store.release()
         written = {f"{folder}/{name}": item for name, item in store.written.items()}
@@ -73,7 +73,6 @@ class PlainWriter:
         """
         writer, folder = self.teacher, plain_folder(self.teacher.name)
         assert logits.shape == (writer.layout.sizes[shard], writer.info.classes)
-        stored = writer.filler.rounded(logits, f"data shard {shard}, plain views")
         place = writer.ledger.place
         if place.size(f"{folder}/{METADATA}") is None:
             raise MissingObjectError(
@@ -83,7 +82,10 @@ class PlainWriter:
         store = RecordingStore(place)
         array = writable(zarr.open_array(store, path=folder, mode="r+", zarr_format=3))
         refuse_other_crop(writer.name, place, array.attrs["stillroom"][CROP], self.crop)
-        lost = writer.filler.fill(store, array, (shard,), f"{folder}/c/{shard}/0/0", logits, stored)
+        coming = writer.filler.begin(array, 1, len(logits), f"data shard {shard}, plain views", logits.nbytes)
+        coming.put(0, np.arange(len(logits)), logits)
+        data, lost = coming.finish()
+        store.hold(f"{folder}/c/{shard}/0/0", data)
         store.release()
         record = Record(plain_task(writer.name, shard), self.identity, store.written, {**facts, FACTS: lost})
         writer.ledger.put(record)

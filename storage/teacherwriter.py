@@ -1,4 +1,4 @@
-"""Writing one teacher's arrays, a task at a time: objects first, the record last.
+"""Writing one teacher's arrays, a task at a time: objects first, the record last. Blocks are written by `blockwriter`.
 
 Knows numbers, shards, views and slots; nothing of images or models.
 """
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import zarr
 
 from .codecs import TransformModel
-from .errors import MissingObjectError
 from .fingerprint import Fingerprint, fingerprint_digest
 from .layout import (
     CANARIES,
@@ -21,7 +20,6 @@ from .layout import (
     EVALUATION,
     LOGITS,
     Layout,
-    block_task,
     canary_place,
     evaluation_task,
     layout_task,
@@ -29,9 +27,8 @@ from .layout import (
     teacher_folder,
 )
 from .ledger import Ledger, Record
-from .logitarray import LogitFiller, padded, refuse_other_teacher, writable
+from .logitarray import LogitFiller, refuse_other_teacher
 from .logits import TeacherInfo
-from .losses import FACTS
 from .zarrstore import RecordingStore
 
 
@@ -85,7 +82,7 @@ class TeacherWriter:
             shards=(1, block, self.layout.shard_slots(self.info.classes), self.info.classes),
             chunks=(1, 1, self.layout.chunk_slots(self.info.classes), self.info.classes),
             dimension_names=["shard", "view", "slot", "class"],
-            **self.filler.encoding(),
+            **self.filler.encoding.said(),
         )
         group.create_array(
             DIGESTS,
@@ -108,59 +105,10 @@ class TeacherWriter:
         )
         if not grows:
             store.release()
-        record = self._finish(layout_task(self.name, self.views), self.identity, store, {})
+        record = self.finish(layout_task(self.name, self.views), self.identity, store, {})
         if grows:
             store.release()
         return record
-
-    def write_block(
-        self,
-        shard: int,
-        block: int,
-        logits: npt.NDArray[np.float32],
-        digests: npt.NDArray[np.uint16],
-        canaries: Mapping[int, npt.NDArray[np.uint8]],
-        facts: Mapping[str, Any],
-    ) -> Record:
-        """Write one block's whole Zarr shards, and last its record.
-
-        Args:
-            shard, block: which.
-            logits: float32 [view of the block, slot, class], finite.
-            digests: uint16 [view of the block, slot].
-            canaries: by number, uint8 [height, width, 3].
-            facts: figures for the record, which also says what the encoding lost: see `blockfacts`.
-
-        Raises:
-            ModelError: a logit is too large for the codec; nothing was written.
-            FingerprintError: the arrays are laid out for another transform; nothing was written.
-            MissingObjectError: the arrays are not laid out for that many views; nothing was written.
-        """
-        views = self.layout.views_per_block
-        rows = self.layout.sizes[shard]
-        assert logits.shape == (views, rows, self.info.classes)
-        assert digests.shape == (views, rows)
-        stored = self.filler.rounded(logits, f"data shard {shard}, block {block}")
-        # Held back until it is known what the encoding lost.
-        store = RecordingStore(self.ledger.place)
-        group = zarr.open_group(store, path=teacher_folder(self.name), mode="r+", zarr_format=3)
-        where = slice(block * views, (block + 1) * views)
-        logits_array, digests_array = writable(group[LOGITS]), writable(group[DIGESTS])
-        room = min(logits_array.shape[1], digests_array.shape[1])
-        if room < where.stop:
-            # Zarr would write nothing there, without a word.
-            raise MissingObjectError(
-                f"teacher {self.name!r} in {self.ledger.place} is laid out for {room} views, block {block} ends at "
-                f"{where.stop}; run `stillroom teacher`, which lays it out first"
-            )
-        name = f"{logits_array.path}/c/{shard}/{block}/0/0"
-        lost = self.filler.fill(store, logits_array, (shard, where), name, logits, stored)
-        digests_array[shard, where] = padded(digests, 1, self.layout.slots, 0)
-        for number, pixels in canaries.items():
-            writable(group[CANARIES])[number] = pixels
-        store.release()
-        facts = {**facts, FACTS: lost}
-        return self._finish(block_task(self.name, shard, block), self.identity, store, facts)
 
     def write_evaluation(
         self, fingerprint: Fingerprint, logits: npt.NDArray[np.float32], facts: Mapping[str, Any]
@@ -180,7 +128,7 @@ class TeacherWriter:
         )
         array[:] = logits
         store.release()
-        return self._finish(evaluation_task(self.name), fingerprint_digest(fingerprint), store, facts)
+        return self.finish(evaluation_task(self.name), fingerprint_digest(fingerprint), store, facts)
 
     def canaries_of(self, shard: int, block: int) -> Sequence[tuple[int, int, int]]:
         """Canaries that a block keeps: (number, view of the block, slot)."""
@@ -206,7 +154,8 @@ class TeacherWriter:
         """How logits are encoded."""
         return LogitFiller(self.ledger.place, self.layout, self.name, self.info, self.model, self.temperatures)
 
-    def _finish(self, task: str, fingerprint: str, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
+    def finish(self, task: str, fingerprint: str, store: RecordingStore, facts: Mapping[str, Any]) -> Record:
+        """Put down the record of a task whose objects are written."""
         record = Record(task, fingerprint, store.written, facts)
         self.ledger.put(record)
         return record

@@ -202,13 +202,12 @@ class RecordingStore(_PlaceStore):
             raise MissingObjectError(
                 f"{self.place}/{key} is missing; `stillroom verify --repair` has the task that writes it done again"
             )
-        data = value.to_bytes()
-        self._held[key] = data
-        self.written[key] = Written.of(data)
+        self.hold(key, value.to_bytes())
 
-    def held(self, name: str) -> bytes:
-        """An object that is held back."""
-        return self._held[name]
+    def hold(self, name: str, data: bytes) -> None:
+        """Take an object that was not written by Zarr."""
+        self._held[name] = data
+        self.written[name] = Written.of(data)
 
     def release(self) -> None:
         """Write what was held since the last time, in the order in which it came."""

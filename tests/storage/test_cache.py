@@ -7,6 +7,7 @@ import pytest
 import xarray
 import zarr
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache, open_cache
 from stillroom.storage.errors import (
     DamagedObjectError,
@@ -64,7 +65,7 @@ def write_block(its, shard, block, logits=None, digests=None, seed=0):
     canaries = {number: canary_of(number) for number, _, _ in its.canaries_of(shard, block)}
     logits = logits_of(shard, block, seed) if logits is None else logits
     digests = digests_of(shard, block, seed) if digests is None else digests
-    return its.write_block(shard, block, logits, digests, canaries, {})
+    return blockwriter.write_block(its, shard, block, logits, digests, canaries, {})
 
 
 def write_all(its, first_block=0, seed=0):

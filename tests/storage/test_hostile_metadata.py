@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.errors import StoreError
 from stillroom.storage.ledger import Ledger, Record, Written
@@ -33,7 +34,7 @@ def whole(tmp_path_factory):
         for block in range(2):
             logits = np.zeros((2, rows, CLASSES), np.float32)
             kept = {number: np.zeros((8, 8, 3), np.uint8) for number, _, _ in writer.canaries_of(shard, block)}
-            writer.write_block(shard, block, logits, np.zeros((2, rows), np.uint16), kept, {})
+            blockwriter.write_block(writer, shard, block, logits, np.zeros((2, rows), np.uint16), kept, {})
     writer.write_evaluation({}, np.zeros((7, CLASSES), np.float32), {})
     plain = PlainWriter(writer, 0.5)
     plain.lay_out()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from codec_logits import CLASSES, teacher_logits
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.codecname import parse_codec
 from stillroom.storage.codecs import fidelity
@@ -27,7 +28,9 @@ def blocks_of(folder, codec):
     its.lay_out()
     logits = [teacher_logits(2 * size, seed=size).reshape(2, size, CLASSES) for size in SIZES]
     facts = [
-        its.write_block(shard, 0, rows, np.zeros(rows.shape[:2], np.uint16), {}, {"views": 2 * SIZES[shard]}).facts
+        blockwriter.write_block(
+            its, shard, 0, rows, np.zeros(rows.shape[:2], np.uint16), {}, {"views": 2 * SIZES[shard]}
+        ).facts
         for shard, rows in enumerate(logits)
     ]
     teacher = Cache(place).teacher("t")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from codec_logits import CLASSES, teacher_logits
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.codecs import fidelity, fit
 from stillroom.storage.errors import DamagedObjectError, FingerprintError, MissingObjectError
@@ -69,7 +70,7 @@ def test_a_pilot_alone_is_no_teacher_and_does_not_hinder_one(place, pilot, trans
     assert {name.split("/pilot/")[0] for name in place.list("teachers")} == {"teachers/t", "teachers/zarr.json"}
     its = transform_writer(place, transform_model)
     its.lay_out()
-    its.write_block(0, 0, *block(0), {}, {"views": 80})
+    blockwriter.write_block(its, 0, 0, *block(0), {}, {"views": 80})
     assert Cache(place).teachers == ("t",)
     assert read_transform(Cache(place), "t").digest == transform_model.digest
 
@@ -101,7 +102,7 @@ def test_blocks_of_a_transform_are_within_its_bound_to_every_reader(place, trans
     its = transform_writer(place, transform_model)
     its.lay_out()
     logits, digests = block(1)
-    its.write_block(1, 0, logits, digests, {}, {"views": 50})
+    blockwriter.write_block(its, 1, 0, logits, digests, {}, {"views": 50})
     read = np.stack([Cache(place).teacher("t").logits(1, view) for view in (0, 1)])
     lost = Ledger(place).get("teachers/t/blocks/000001.000000").facts[FACTS]
     found = fidelity(logits, read, (1, 2, 5, 10))
@@ -119,9 +120,9 @@ def test_a_teacher_that_left_its_pilot_is_stored_finer_or_exactly_and_counted(pl
     its = transform_writer(place, transform_model)
     its.lay_out()
     logits, digests = block(0)
-    at_home = its.write_block(0, 0, logits, digests, {}, {}).facts[FACTS]
+    at_home = blockwriter.write_block(its, 0, 0, logits, digests, {}, {}).facts[FACTS]
     away = (np.random.default_rng(0).standard_normal(logits.shape) * scale).astype(np.float32)
-    lost = its.write_block(0, 1, away, digests, {}, {}).facts[FACTS]
+    lost = blockwriter.write_block(its, 0, 1, away, digests, {}, {}).facts[FACTS]
     assert lost["exact"] == exact
     assert exact or lost["refine_max"] > 2 * at_home["refine_max"]
     assert lost["bytes_per_view"] > 2 * at_home["bytes_per_view"]
@@ -135,7 +136,7 @@ def test_an_array_that_is_laid_out_for_another_transform_gets_no_block(place, tr
     assert other.digest != transform_model.digest
     before = sorted(place.list())
     with pytest.raises(FingerprintError, match=f"model = '{transform_model.digest}', this run has .*{other.digest}"):
-        transform_writer(place, other).write_block(0, 0, *block(0), {}, {})
+        blockwriter.write_block(transform_writer(place, other), 0, 0, *block(0), {}, {})
     assert sorted(place.list()) == before
 
 

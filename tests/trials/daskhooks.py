@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.stages import ingestshard, workers
-from stillroom.storage.teacherwriter import TeacherWriter
+from stillroom.storage.blockwriter import BlockWriter
 from trials.tiny import examine_headers
 
 
@@ -38,13 +38,14 @@ def _counted(build: Any, folder: Path) -> Any:
 
 def _before_block(act: Any) -> None:
     """When a block's views are rendered and answered, and its claim is held, but nothing of it is written."""
-    write = TeacherWriter.write_block
+    finish = BlockWriter.finish
 
-    def acted(self: Any, shard: int, block: int, *rest: Any) -> Any:
-        act(f"{shard}.{block}")
-        return write(self, shard, block, *rest)
+    def acted(self: Any, *rest: Any) -> Any:
+        shard, _, block = self.task.rpartition("/")[2].partition(".")
+        act(f"{int(shard)}.{int(block)}")
+        return finish(self, *rest)
 
-    TeacherWriter.write_block = acted
+    BlockWriter.finish = acted
 
 
 def _pause(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stillroom.stages.executors import Busy, Outcome, attempt
 from stillroom.stages.stage import Home, Stage, Task
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.claims import Claims, claims_in
 from stillroom.storage.layout import block_task
@@ -64,7 +65,8 @@ class OneTask:
         """A stage whose one task writes a number wherever it can."""
 
         def run(config: Any, task: Task, advance: Callable[[int], None]) -> Mapping[str, Any]:
-            self.writer(before_write).write_block(
+            blockwriter.write_block(
+                self.writer(before_write),
                 0,
                 0,
                 np.random.default_rng(value).normal(value, 0.01, (VIEWS, SLOTS, CLASSES)).astype(np.float32),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stillroom.storage import blockwriter
 from stillroom.storage.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.ledger import Ledger
 from stillroom.storage.localplace import LocalPlace
@@ -55,7 +56,7 @@ def write_block(its: TeacherWriter, shard: int, block: int, seed: int = 7, logit
         logits = np.stack([logits_of(shard, view, its.name, seed) for view in views])
     digests = np.stack([digests_of(shard, view, its.name, seed) for view in views])
     canaries = {number: canary_of(number, its.name) for number, _, _ in its.canaries_of(shard, block)}
-    its.write_block(shard, block, logits, digests, canaries, {})
+    blockwriter.write_block(its, shard, block, logits, digests, canaries, {})
 
 
 def create(place: Place, seed: int = 7) -> None:

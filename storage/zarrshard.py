@@ -1,0 +1,26 @@
+"""A Zarr shard by the format's own rules (codec "sharding_indexed"): encoded inner chunks, and last an index of them.
+
+So that one can be put together from chunks that were encoded one by one, which Zarr does only by rewriting it for each.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import google_crc32c
+import numpy as np
+
+_ENTRY, _CHECKSUM = 16, 4
+"""Bytes of the index for each chunk, its offset and its size, and of the checksum after them."""
+
+
+def assemble(chunks: Sequence[bytes]) -> bytes:
+    """A shard of encoded inner chunks, which are all there: in C order, as the index and the data have them."""
+    sizes = [len(chunk) for chunk in chunks]
+    starts = [0, *accumulate(sizes)][:-1]
+    index = np.array([starts, sizes], "<u8").T.tobytes()
+    return b"".join([*chunks, index, google_crc32c.value(index).to_bytes(_CHECKSUM, "little")])
+
+
+def size_of(chunks: Sequence[bytes]) -> int:
+    """Bytes of that shard."""
+    return sum(map(len, chunks)) + _ENTRY * len(chunks) + _CHECKSUM
