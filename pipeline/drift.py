@@ -17,10 +17,11 @@ from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError
 from ..storage.logits import Canary, TeacherLogits
+from .backend import Backend
 from .losses import kl_divergence
 from .mix import to_images
 from .recipe import Recipe, draw_views
-from .render import Backend, Renderer
+from .render import Renderer
 from .request import Request, sample_names
 
 _BATCH = 64

@@ -8,11 +8,12 @@ import torch
 
 from ..storage.dataset import Dataset
 from ..storage.encoded import Allowance
+from .backend import Backend
 from .lanes import lane_of, to_device
 from .losses import hits, kl_divergence
 from .mix import to_images
 from .plain import plain_requests
-from .render import Backend, Renderer
+from .render import Renderer
 from .request import Request
 
 _KEEP_BYTES = 512 * 2**20

@@ -3,7 +3,6 @@
 Nothing is downloaded, and nothing is unpickled but tensors.
 """
 
-import hashlib
 import json
 import pickle
 import re
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..storage.errors import ModelError
+from .weightsfile import weights_digest
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -138,27 +138,6 @@ def read_weights(path: str) -> Weights:
     except pickle.UnpicklingError as error:
         raise ModelError(f"weights {path} hold more than tensors, which is never loaded: {_first(error)}") from error
     return Weights(state, sha256, metadata, path)
-
-
-def weights_digest(path: str) -> str:
-    """SHA-256 of a file of weights, in hexadecimal.
-
-    Raises:
-        ModelError: there is no such file.
-    """
-    if not Path(path).is_file():
-        if "://" in path:
-            raise ModelError(f"weights {path} are at a URL; they are read from a local file: copy them, give its path")
-        raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
-    status = Path(path).stat()
-    return _sha256(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=8)
-def _sha256(path: str, mtime: int, size: int) -> str:  # noqa: ARG001
-    """Read once for each version of the file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(model: nn.Module, name: str, weights: Weights) -> None:

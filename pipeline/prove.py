@@ -9,9 +9,10 @@ import torch
 from ..storage.cache import Cache
 from ..storage.errors import ViewMismatchError
 from ..storage.logits import TeacherLogits
+from .backend import renderer_fingerprint
 from .hashing import Hasher
 from .plan import Rows
-from .render import Renderer, renderer_fingerprint
+from .render import Renderer
 
 
 class Prover:

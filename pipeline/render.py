@@ -8,8 +8,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +19,12 @@ import xxhash
 from nvidia.dali import Pipeline
 
 from ..storage.errors import DataError, StillroomError
+from .backend import Backend
 from .culprit import culprit
 from .device import own_device
 from .request import Request
 
-Backend = Literal["dali-cpu", "dali-gpu"]
-GRAPH = 1
-"""Version of the graph below; any change that may change a pixel raises it."""
 _AHEAD = 2
-
-
-def default_backend() -> Backend:
-    """`dali-gpu` where there is a GPU, else `dali-cpu`."""
-    return "dali-gpu" if torch.cuda.is_available() else "dali-cpu"
-
-
-def renderer_fingerprint(backend: Backend) -> dict[str, Any]:
-    """What the pixels depend on besides data and recipe."""
-    packages = ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13")
-    return {"backend": backend, "graph": GRAPH, **{name: metadata.version(name) for name in packages}}
 
 
 def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:

@@ -15,10 +15,10 @@ from ..storage.encoded import ENCODED_MB
 from ..storage.errors import ConfigError, MissingObjectError
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.urls import open_place
+from .backend import Backend
 from .batch import Batch
 from .faithful import Faithfulness, faithfulness
 from .guide import Design, Guide
-from .render import Backend
 from .shared import SharedPass, Want
 
 

@@ -17,6 +17,7 @@ from ..storage.dataset import Dataset
 from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from .ahead import Ahead
+from .backend import Backend
 from .batch import Batch
 from .epochreader import EpochReader
 from .guide import Guide
@@ -27,7 +28,7 @@ from .order import Order
 from .plan import Rows
 from .prove import Prover
 from .recipe import Recipe
-from .render import Backend, Renderer
+from .render import Renderer
 from .request import Request
 from .shardviews import logits_of, source_of
 

@@ -4,6 +4,7 @@ from collections.abc import MutableMapping, Sequence
 
 import torch
 
+from ..pipeline.backend import Backend, default_backend
 from ..pipeline.config import Config
 from ..pipeline.device import own_device
 from ..pipeline.evaluation import EvaluationSet
@@ -11,7 +12,6 @@ from ..pipeline.faithful import Faithfulness, faithfulness
 from ..pipeline.guide import Guide
 from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from
 from ..pipeline.ranks import Ranks
-from ..pipeline.render import Backend, default_backend
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass, Want
 from ..pipeline.teach import load_teacher

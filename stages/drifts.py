@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from ..pipeline.backend import Backend
 from ..pipeline.config import Config
 from ..pipeline.drift import Drift, measure_drift
-from ..pipeline.render import Backend
 from ..pipeline.settings import Student
 from ..pipeline.teach import load_teacher
 from ..storage.cache import Cache

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..pipeline.config import Config
-from ..pipeline.models import weights_digest
 from ..pipeline.settings import Student, Teacher
+from ..pipeline.weightsfile import weights_digest
 from ..storage.cache import Cache
 from ..storage.fingerprint import Fingerprint, refuse_difference
 from ..storage.place import Place

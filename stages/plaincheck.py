@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..pipeline.backend import Backend
 from ..pipeline.config import Config
 from ..pipeline.plain import PlainMaker
-from ..pipeline.render import Backend, Renderer
+from ..pipeline.render import Renderer
 from ..pipeline.settings import Teacher
 from ..storage.cache import Cache
 from ..storage.codecs import divergence

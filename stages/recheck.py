@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..pipeline.backend import Backend, renderer_fingerprint
 from ..pipeline.config import Config
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
 from ..pipeline.recipe import Recipe, draw_partners, draw_views, pair_order
-from ..pipeline.render import Backend, Renderer, digests, renderer_fingerprint
+from ..pipeline.render import Renderer, digests
 from ..pipeline.request import Request, sample_names
 from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher

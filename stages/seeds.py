@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..pipeline.backend import renderer_fingerprint
 from ..pipeline.config import Config
-from ..pipeline.render import renderer_fingerprint
 from ..pipeline.seeds import seeds_of
 from ..storage.cache import Cache, CacheInfo, create_cache
 from ..storage.dataset import Dataset

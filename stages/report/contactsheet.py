@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ...pipeline.backend import Backend, default_backend
 from ...pipeline.config import Config
 from ...pipeline.mix import to_images
 from ...pipeline.recipe import Recipe, Views, draw_partners, draw_views
-from ...pipeline.render import Backend, Renderer, default_backend
+from ...pipeline.render import Renderer
 from ...pipeline.request import Request
 from ...storage.cache import Cache
 from ...storage.dataset import Dataset

@@ -18,6 +18,7 @@ from stillroom.pipeline.render import Renderer, digests
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.teach import LoadedTeacher
 from stillroom.stages import recheck, workers
+from stillroom.storage.blockwriter import BlockWriter
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset, shard_name
 from stillroom.storage.encoded import Allowance, Fetched, extent
@@ -148,8 +149,14 @@ def test_a_teachers_block_is_the_same_in_parts(finished, model, mixup, batch):
 
 
 def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path, monkeypatch):
-    """By the stages: every image fetched by itself, 128 views of a data shard of 184 rendered at a time, or all."""
-    caches = []
+    """By the stages: every image fetched by itself, 64 views of a data shard of 184 rendered at a time, and a view's
+    logits in a file until it is whole; or all of it in memory."""
+    caches, allowed = [], []
+
+    def writer(teacher, shard, block, within):
+        allowed.append(within)
+        return BlockWriter(teacher, shard, block, 0)
+
     for name in ("small", "large"):
         bounded = name == "small"
         config = make_config(
@@ -158,6 +165,7 @@ def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path,
         )
         if bounded:
             monkeypatch.setattr(workers, "views_at_once", lambda *_: 1)
+            monkeypatch.setattr("stillroom.stages.teacherwork.BlockWriter", writer)
             monkeypatch.setattr(workers, "held_at_once", lambda *_: held_at_once(32, 0, 64))
         workers.block_maker.cache_clear()
         run_stages(config, "ingest", "seeds", "teacher")
@@ -167,6 +175,7 @@ def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path,
         caches.append({found: place.read(found) for found in place.list() if not found.startswith("ledger")})
     assert held_at_once(32, 0, 64) == 64
     assert len(caches[0]) > 8
+    assert set(allowed) == {16 * 2**20}
     assert caches[0] == caches[1]
 
 

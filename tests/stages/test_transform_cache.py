@@ -114,7 +114,7 @@ def test_a_pilot_that_gives_another_model_is_refused_where_blocks_are_left(copie
     ledger = Cache(copied.cache_place).ledger
     for task in ("teachers/t/pilot", "teachers/t/blocks/000001.000001"):
         ledger.drop(task)
-    import stillroom.stages.pilot as pilot
+    import stillroom.stages.pilotwork as pilot
 
     real = pilot.fit
     monkeypatch.setattr(pilot, "fit", lambda logits, *rest: real(logits * 1.5, *rest))

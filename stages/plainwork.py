@@ -1,0 +1,44 @@
+"""Asking the teacher about plain views: laying the array out, and filling it, a data shard at a time."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..pipeline.config import Config
+from ..pipeline.losses import entropy, hits
+from ..pipeline.settings import Teacher
+from ..storage.dataset import Dataset
+from ..storage.layout import plain_shard
+from ..storage.plainwriter import PlainWriter
+from ..storage.teacherwriter import TeacherWriter
+from .classes import classes_of
+from .stage import Advance, Task
+from .workers import plain_maker
+
+
+def run_plain(
+    config: Config, writer: TeacherWriter, data: Dataset, section: Teacher, task: Task, advance: Advance
+) -> Mapping[str, Any]:
+    """Do one of the tasks."""
+    plain = PlainWriter(writer, config.data.eval_crop)
+    shard = plain_shard(task.name)
+    if shard is None:
+        plain.lay_out()
+        return {"shards": len(data.sizes)}
+    started = time.perf_counter()
+    index = data.index(shard)
+    images = data.images(shard, index, config.render.encoded)
+    logits = plain_maker(config, section, classes_of(config, data, section), writer.layout.slots).make(
+        index, images, advance=advance
+    )
+    answers, labels = torch.from_numpy(logits), torch.from_numpy(index.label.astype(np.int64))
+    facts = {
+        "views": len(index),
+        "seconds": round(time.perf_counter() - started, 3),
+        "entropy": round(float(entropy(answers).mean()), 6),
+        **({"top1": round(float(hits(answers, labels, 1).float().mean()), 6)} if data.classes else {}),
+    }
+    return plain.write(shard, logits, facts).facts

@@ -1,0 +1,142 @@
+"""Doing the teacher's tasks: rendering views, asking about them, and writing what it says."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..pipeline.config import Config
+from ..pipeline.evaluation import EvaluationSet
+from ..pipeline.losses import entropy
+from ..pipeline.philox import philox4x32, split
+from ..pipeline.seeds import CANARIES
+from ..pipeline.settings import Teacher
+from ..pipeline.teach import LoadedTeacher, first_not_finite
+from ..storage.blockwriter import BlockWriter
+from ..storage.cache import Cache
+from ..storage.dataset import Dataset
+from ..storage.errors import ModelError
+from ..storage.layout import Layout, canary_place, evaluation_task, layout_task, pilot_task
+from ..storage.logits import TeacherInfo
+from ..storage.teacherwriter import TeacherWriter
+from . import pilot, plain
+from .classes import classes_of
+from .machine import backend_of, threads_of
+from .pilotwork import run_pilot
+from .plainwork import run_plain
+from .seeds import open_cache
+from .stage import Advance, Task
+from .teacher import on_evaluation_set, section_of
+from .workers import block_maker, loaded_teacher
+
+
+def work(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
+    """Do one task of the teacher stage."""
+    section = section_of(config, task)
+    data = Dataset(config.data_place)
+    evaluates = task.name == evaluation_task(section.name)
+    cache = open_cache(config, data, writing=not evaluates)
+    if task.name == pilot_task(section.name):
+        return run_pilot(config, section, cache, data, advance)
+    classes = classes_of(config, data, section)
+    teacher = loaded_teacher(section, classes)
+    model = pilot.fitted(config, section, cache)
+    there = cache.teacher(section.name).info if section.name in cache.teachers else None
+    canaries = there.canaries if there is not None else _canary_slots(config, cache.layout)
+    info = TeacherInfo(
+        teacher.fingerprint,
+        len(classes),
+        section.size,
+        config.cache.codec,
+        canaries,
+        pilot.transform_of(config, model) if model is not None else {},
+    )
+    writer = TeacherWriter(
+        cache.ledger,
+        cache.layout,
+        section.name,
+        info,
+        cache.info.views,
+        config.views.count,
+        model,
+        config.cache.temperatures,
+    )
+    if there is not None:
+        writer.refuse_other_teacher(there)
+    if task.name == layout_task(section.name, config.views.count):
+        writer.lay_out()
+        return {"views": config.views.count}
+    if plain.is_plain(section, task):
+        return run_plain(config, writer, data, section, task, advance)
+    if evaluates:
+        return _evaluate(config, writer, teacher, advance)
+    return _teach_block(config, cache, data, writer, section, task, advance)
+
+
+def _teach_block(
+    config: Config, cache: Cache, data: Dataset, writer: TeacherWriter, section: Teacher, task: Task, advance: Advance
+) -> Mapping[str, Any]:
+    shard, block = (int(number) for number in task.name.rpartition("/")[2].split("."))
+    started = time.perf_counter()
+    maker = block_maker(config, section, classes_of(config, data, section), cache.layout.slots)
+    index = data.index(shard)
+    per_block = cache.layout.views_per_block
+    keep = writer.canaries_of(shard, block)
+    coming = BlockWriter(writer, shard, block, config.render.memory_mb * 2**20)
+    made = maker.make(
+        index,
+        data.images(shard, index, config.render.encoded),
+        cache.seeds(shard),
+        range(block * per_block, (block + 1) * per_block),
+        coming.put,
+        [(view, slot) for _, view, slot in keep],
+        advance,
+    )
+    seconds = time.perf_counter() - started
+    facts = {
+        "views": len(index) * per_block,
+        "seconds": round(seconds, 3),
+        "entropy": round(made.entropy, 6),
+        **({"top1": round(made.top1, 6)} if made.top1 is not None else {}),
+    }
+    canaries = {number: made.kept[view, slot] for number, view, slot in keep}
+    return coming.finish(made.digests, canaries, facts).facts
+
+
+def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance) -> Mapping[str, Any]:
+    data = Dataset(config.eval_place)
+    views = EvaluationSet(
+        data,
+        writer.info.size,
+        config.data.eval_crop,
+        batch_size=teacher.batch_size,
+        backend=backend_of(config),
+        threads=threads_of(config),
+        to=teacher.device,
+        within=config.render.encoded,
+    )
+    logits = views.logits(teacher.ask)
+    wrong = first_not_finite(logits)
+    if wrong is not None:
+        raise ModelError(
+            f"teacher {teacher.name!r} gave a logit that is not finite for sample {views.key(wrong)!r} of the "
+            "evaluation data; nothing was written. Check its weights, or use float32"
+        )
+    accuracy = views.accuracy(logits)
+    facts = {
+        "samples": data.samples,
+        "top1": round(accuracy.top1, 6),
+        "top5": round(accuracy.top5, 6),
+        "entropy": round(float(entropy(logits).mean()), 6),
+    }
+    writer.write_evaluation(on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)
+    advance(data.samples)
+    return facts
+
+
+def _canary_slots(config: Config, layout: Layout) -> tuple[int, ...]:
+    """Slots of the views that are kept whole: a draw of the root seed for each."""
+    count = config.cache.canaries
+    words, _, _, _ = philox4x32((np.arange(count), 0, 0, CANARIES), split(config.views.seed))
+    return tuple(int(word) % layout.sizes[canary_place(layout, number)[0]] for number, word in enumerate(words))
