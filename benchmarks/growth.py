@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = Path(__file__).parent / "results" / "growth.json"
+RESULTS = Path(__file__).parent / "results"
 SIZES = (10, 100, 1000, 10_000)
 SAMPLES = (1_000, 10_000, 100_000, 1_000_000, 14_197_122)
 LITTLE, MUCH = {"encoded_mb": 32, "memory_mb": 16}, {"encoded_mb": 4096, "memory_mb": 1024}
@@ -91,11 +91,13 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from stillroom.pipeline import shared
-from stillroom.pipeline.recipe import Views, draw_partners, pair_order
+from stillroom.pipeline import epochreader
+from stillroom.pipeline.order import Order
+from stillroom.pipeline.recipe import Recipe, Views, draw_partners, pair_order
 from stillroom.pipeline.shardviews import ShardViews
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
+from stillroom.storage.encoded import Allowance
 from trials import simulated
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -106,24 +108,26 @@ def load(cache, data, recipe, shard, view, *rest):
     views = Views(np.zeros((count, 4), np.int32), np.zeros(count, np.int32))
     partner, share = draw_partners(recipe, seeds, view)
     return ShardViews(shard, view, None, (), views, partner, share, pair_order(recipe, seeds, view), (), {})
-shared.load_shard = load
+epochreader.load_shard = load
 with tempfile.TemporaryDirectory() as folder:
     config = simulated.simulate(Path(folder), simulated.Plan(int(sys.argv[2]), 1, per_block=1, canaries=0), 0.0)
     cache, data = Cache(config.cache_place), Dataset(config.data_place)
     batch = min(1024, data.samples // 2)
-    some = shared.SharedPass(cache, data, [shared.Want(8)], batch_size=batch, seed=0, views=1)
+    recipe = Recipe.from_data(dict(cache.info.recipe))
+    order = Order(data.sizes, batch, 0, recipe.mixup)
+    reader = epochreader.EpochReader(cache, data, order, 1, (), (), 0, 1, Allowance(0))
     imports, cpu = peak(), time.process_time()
-    places = some.order.places(0)
-    order = time.process_time() - cpu
+    places = order.places(0)
+    ordering = time.process_time() - cpu
     del places
     ordered, cpu, wall, rows = peak(), time.process_time(), time.perf_counter(), 0
-    for number, plan in enumerate(some._plans(0, 0)):
+    for number, plan in enumerate(reader.rows(0, 0)):
         if number == 0:
             first = time.perf_counter() - wall
         rows += len(plan.own)
     cpu = time.process_time() - cpu
 print(json.dumps({
-    "samples": rows, "order_us": 1e6 * order / rows, "plans_us": 1e6 * cpu / rows, "order_seconds": order,
+    "samples": rows, "order_us": 1e6 * ordering / rows, "plans_us": 1e6 * cpu / rows, "order_seconds": ordering,
     "first_batch_seconds": first, "imports_mb": imports, "order_mb": ordered, "peak_mb": peak(),
 }))
 """
@@ -277,9 +281,11 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=SAMPLES[-1], help="samples of (b) at most")
     parser.add_argument("--large", type=int, default=4, help="photos of 100 megapixels of (c)")
     parser.add_argument("--folder", type=Path, help="where the photos go for the time of it")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    path = arguments.out / "growth.json"
     load = os.getloadavg()[0]
-    result: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if "plans" in arguments.parts:
         result["plans"] = plans([count for count in SAMPLES if count <= arguments.largest])
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -308,8 +314,8 @@ def main() -> None:
         "rounds": arguments.rounds,
         "pixels": PIXELS,
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps({**result, **about}, indent=1) + "\n", encoding="utf-8")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**result, **about}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from stillroom.pipeline.allocator import keep_freed_memory
 
 keep_freed_memory()  # as the command does, for every way alike: with what they fork, too
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("STILLROOM_RESULTS", Path(__file__).parent / "results"))
 Way = Callable[[], int]
 """Does the thing once; how many units that were."""
 
