@@ -26,7 +26,6 @@ parser.add_argument("--out", type=Path, default=Path("plain_torch.pt"), help="ch
 args = parser.parse_args()
 rank, world, local = (int(os.environ.get(*item)) for item in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
 device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-
 stillroom.keep_freed_memory()  # a CPU's steps are up to half as long again without
 cache = stillroom.open(args.cache)  # the first of the three lines
 teacher = cache.teacher(cache.teachers[0])

@@ -24,7 +24,6 @@ for name, value in {**defaults, "out": "timm_trainer"}.items():
     parser.add_argument(f"--{name}", type=type(value), default=value)
 args = parser.parse_args()
 device = "cuda" if torch.cuda.is_available() else "cpu"
-
 stillroom.keep_freed_memory()  # a CPU's steps are up to half as long again without
 cache = stillroom.open(args.cache)  # the first of the three lines
 teacher = cache.teacher(cache.teachers[0])

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = {
-    "teacher_stage": ["--teachers", "timm:test_resnet@32:20", "--rounds", "1"],
+    "teacher_stage": ["--teachers", "timm:test_resnet@32:200", "--rounds", "1"],
     "online": [
         "--teachers",
         "timm:test_resnet@32",
