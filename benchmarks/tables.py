@@ -48,7 +48,7 @@ def teacher_stage(found: Found) -> Iterator[str]:
     bare = {_key(row): row for row in found["rows"] if "bare" in row["what"]}
     for row in found["rows"]:
         if "bare" not in row["what"]:
-            rates = (f"{item['views_per_second']:.0f}" for item in (row, bare[_key(row)]))
+            rates = (_number(item["views_per_second"], 100) for item in (row, bare[_key(row)]))
             yield _line(_model(row["teacher"]), row["views_to_a_decode"], *rates, _ratio(row["of_bare"]))
 
 
@@ -98,8 +98,13 @@ def _line(*cells: object) -> str:
 
 
 def _rate(row: Found) -> str:
-    digits = 0 if row["views_per_second"] >= 200 else 1
-    return f"{row['views_per_second']:.{digits}f} ({row['lowest']:.{digits}f} to {row['highest']:.{digits}f})"
+    median, lowest, highest = (_number(row[name], 200) for name in ("views_per_second", "lowest", "highest"))
+    return f"{median} ({lowest} to {highest})"
+
+
+def _number(rate: float, whole: int) -> str:
+    """Without a decimal from `whole` on."""
+    return f"{rate:.0f}" if rate >= whole else f"{rate:.1f}"
 
 
 def _ratio(found: Found) -> str:

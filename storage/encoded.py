@@ -6,11 +6,8 @@ the process.
 """
 
 import itertools
-import os
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import IO, overload
@@ -21,6 +18,7 @@ import xxhash
 
 from .errors import DamagedObjectError
 from .index import ShardIndex
+from .nameless import nameless_file, naming_its_folder, read_at, write_at
 from .place import Place
 
 Image = npt.NDArray[np.uint8]
@@ -176,10 +174,7 @@ class Fetched(Sequence[Image]):
     def _read(self, start: int, size: int) -> Image:
         """Fewer bytes where the file ends before; their digest is then another."""
         image = np.empty(size, np.uint8)
-        done = 0
-        while done < size and (count := os.preadv(self._file, [image.data[done:]], start + done)):
-            done += count
-        return image[:done]
+        return image[: read_at(self._file, image.data, start)]
 
 
 def fetched(place: Place, name: str, checked: Checked) -> Fetched:
@@ -194,16 +189,14 @@ def fetched(place: Place, name: str, checked: Checked) -> Fetched:
         return Fetched(place.open(name), 0, checked)
     index = checked.index
     start, stop = int(index.offset.min(initial=2**62)), extent(index)
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    copy = nameless_file()
     try:
-        for first in range(start, stop, _PIECE):
-            copy.write(place.read_range(name, first, min(first + _PIECE, stop)))
-        copy.flush()
-    except BaseException as error:
-        with suppress(OSError):  # what is left to be written fails again
-            copy.close()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = tempfile.gettempdir()  # a full disk is no use to a reader without the place
+        with naming_its_folder():
+            for first in range(start, stop, _PIECE):
+                piece = memoryview(place.read_range(name, first, min(first + _PIECE, stop)))
+                write_at(copy.fileno(), piece, first - start)
+    except BaseException:
+        copy.close()
         raise
     return Fetched(copy, start, checked)
 

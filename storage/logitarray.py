@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import LogitCodec, TransformCodec, TransformModel, logit_codec
+from .codecs import TransformCodec, TransformModel, logit_codec
 from .fingerprint import Fingerprint, refuse_difference
 from .layout import Layout
 from .logits import TeacherInfo
@@ -40,14 +40,12 @@ class LogitFiller:
     temperatures: Sequence[float]
 
     @property
-    def codec(self) -> LogitCodec:
-        return logit_codec(self.info.codec, self.model)
-
-    @property
     def encoding(self) -> Encoding:
         layout, classes = self.layout, self.info.classes
         chunk, slots = layout.chunk_slots(classes), layout.shard_slots(classes)
-        return Encoding(self.info.codec, self.codec, chunk, slots, classes, self.temperatures)
+        return Encoding(
+            self.info.codec, logit_codec(self.info.codec, self.model), chunk, slots, classes, self.temperatures
+        )
 
     def begin(self, array: Any, views: int, rows: int, where: str, within: int) -> LogitShard:
         """Begin a Zarr shard of an array of logits; see `LogitShard`.

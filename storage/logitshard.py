@@ -18,7 +18,7 @@ from .blockfacts import BlockFacts
 from .codecs import LogitCodec
 from .errors import ModelError
 from .rowstore import RowStore
-from .zarrshard import assemble, size_of
+from .zarrshard import assemble
 
 _CHUNK = "c/0/0/0/0"
 
@@ -103,7 +103,8 @@ class LogitShard:
         assert not self._coming
         chunks = [chunk for view in self._chunks for chunk in view]
         assert all(self._chunks)
-        return assemble(chunks), self._facts.facts(len(chunks), size_of(chunks))
+        data = assemble(chunks)
+        return data, self._facts.facts(len(chunks), len(data))
 
     def _encoded(self, view: int, coming: RowStore, start: int) -> bytes:
         logits = coming.rows(start, max(start, min(start + self._encoding.chunk, self._rows)))

@@ -3,13 +3,13 @@
 Knows floats and files; nothing of what they mean.
 """
 
-import os
-import tempfile
 import weakref
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
+
+from .nameless import nameless_file, naming_its_folder, read_at, write_at
 
 
 class RowStore:
@@ -33,7 +33,7 @@ class RowStore:
         if count * self._row <= within:
             self._memory = np.empty((count, width), np.float32)
         else:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file = nameless_file()
             weakref.finalize(self, self._file.close)
         self.missing = count
 
@@ -49,8 +49,10 @@ class RowStore:
         if not len(order):
             return
         cuts = np.flatnonzero(np.diff(places[order]) != 1) + 1
-        for run in np.split(order, cuts):
-            self._write(np.ascontiguousarray(rows[run]).data.cast("B"), int(places[run[0]]) * self._row)
+        with naming_its_folder():
+            for run in np.split(order, cuts):
+                data = np.ascontiguousarray(rows[run]).data.cast("B")
+                write_at(self._file.fileno(), data, int(places[run[0]]) * self._row)
 
     def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Rows that were put: float32 [stop - start, width]."""
@@ -58,26 +60,6 @@ class RowStore:
             return self._memory[start:stop]
         assert self._file is not None
         found = np.empty((stop - start, self._width), np.float32)
-        if found.size:
-            self._read(found.data.cast("B"), start * self._row)
+        if found.size and read_at(self._file.fileno(), found.data.cast("B"), start * self._row) < found.nbytes:
+            raise EOFError("rows were read that were never put")
         return found
-
-    def _write(self, data: memoryview, start: int) -> None:
-        assert self._file is not None
-        done = 0
-        try:
-            while done < len(data):
-                done += os.pwrite(self._file.fileno(), data[done:], start + done)
-        except OSError as error:
-            if error.filename is None:
-                error.filename = tempfile.gettempdir()  # a full disk is no use to a reader without the place
-            raise
-
-    def _read(self, data: memoryview, start: int) -> None:
-        assert self._file is not None
-        done = 0
-        while done < len(data):
-            count = os.preadv(self._file.fileno(), [data[done:]], start + done)
-            if not count:
-                raise EOFError("rows were read that were never put")
-            done += count

@@ -9,8 +9,8 @@ from itertools import accumulate
 import google_crc32c
 import numpy as np
 
-_ENTRY, _CHECKSUM = 16, 4
-"""Bytes of the index for each chunk, its offset and its size, and of the checksum after them."""
+_CHECKSUM = 4
+"""Bytes of the checksum that ends the index."""
 
 
 def assemble(chunks: Sequence[bytes]) -> bytes:
@@ -19,8 +19,3 @@ def assemble(chunks: Sequence[bytes]) -> bytes:
     starts = [0, *accumulate(sizes)][:-1]
     index = np.array([starts, sizes], "<u8").T.tobytes()
     return b"".join([*chunks, index, google_crc32c.value(index).to_bytes(_CHECKSUM, "little")])
-
-
-def size_of(chunks: Sequence[bytes]) -> int:
-    """Bytes of that shard."""
-    return sum(map(len, chunks)) + _ENTRY * len(chunks) + _CHECKSUM
