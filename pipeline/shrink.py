@@ -3,12 +3,15 @@
 Decoded by the renderer's own decoder, so colours and orientation are what it would have seen. Knows nothing of shards.
 """
 
+import functools
 import io
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import nvidia.dali.experimental.dynamic as dali
+import nvidia.dali.fn as fn
 import nvidia.dali.types as types
+from nvidia.dali import Pipeline
 from PIL import Image
 
 from .verdict import Accepted
@@ -40,12 +43,26 @@ def shrunk(
 
 def _decoded(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Pixels, upright: uint8 [height, width, 3]."""
-    # The same operator and arguments as in `render`.
-    decoded = dali.decoders.image(
-        dali.batch([dali.tensor(image)]),
-        device="cpu",
-        output_type=types.RGB,
-        hw_decoder_load=0.0,
-        jpeg_fancy_upsampling=True,
-    )
-    return np.asarray(decoded.evaluate().tensors[0])
+    pipeline = _decoder()
+    pipeline.feed_input("encoded", [image])
+    (output,) = pipeline.run()
+    return np.asarray(output.at(0))
+
+
+@functools.cache
+def _decoder() -> Any:
+    """Decodes one image at a time.
+
+    Not DALI's dynamic mode: its tensors and what made them refer to each other, so that their pixels stay until Python
+    looks for such cycles, which it does by the number of objects and not by their size.
+    """
+    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1, exec_dynamic=True)
+    with pipeline:
+        encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
+        # The same operator and arguments as in `render`.
+        pixels = fn.decoders.image(
+            encoded, device="cpu", output_type=types.RGB, hw_decoder_load=0.0, jpeg_fancy_upsampling=True
+        )
+        pipeline.set_outputs(pixels)
+    pipeline.build()
+    return pipeline
