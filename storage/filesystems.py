@@ -50,6 +50,11 @@ class FileSystem:
         """For `cat_file`: s3fs would ask for the size first, and then for parts that may be of different versions."""
         return {"max_concurrency": 1} if self.is_s3 else {}
 
+    @property
+    def in_parts(self) -> Mapping[str, Any]:
+        """For `put_file`: s3fs would hold ten parts of 50 MB at once."""
+        return {"max_concurrency": 2} if self.is_s3 else {}
+
     def get(self) -> Any:
         """The file system of this process.
 

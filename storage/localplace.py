@@ -8,13 +8,13 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from .errors import MissingObjectError
-from .place import TEMPORARY, Place
+from .place import PIECE, TEMPORARY, Place
 from .process import Process
 
 
@@ -44,15 +44,15 @@ class LocalPlace(Place):
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Temporary file, fsync, rename, fsync of the folder."""
-        path = self.root / name
-        with _temporary(path, data) as temporary:
-            os.replace(temporary, path)  # noqa: PTH105
-        _sync_folder(path.parent)
+        self._replace(name, [data])
+
+    def write_file(self, name: str, file: IO[bytes]) -> None:
+        self._replace(name, _pieces(file.fileno()))
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Temporary file, fsync, link: it fails where the name is taken, on network file systems too."""
         path = self.root / name
-        with _temporary(path, data) as temporary:
+        with _temporary(path, [data]) as temporary:
             try:
                 os.link(temporary, path)
             except FileExistsError:
@@ -101,6 +101,12 @@ class LocalPlace(Place):
     def local(self, name: str = "") -> Path:
         return self.root / name
 
+    def _replace(self, name: str, data: Iterable[bytes | memoryview]) -> None:
+        path = self.root / name
+        with _temporary(path, data) as temporary:
+            os.replace(temporary, path)  # noqa: PTH105
+        _sync_folder(path.parent)
+
     @contextmanager
     def _missing_named(self, name: str) -> Iterator[None]:
         try:
@@ -110,16 +116,17 @@ class LocalPlace(Place):
 
 
 @contextmanager
-def _temporary(path: Path, data: bytes | memoryview) -> Iterator[Path]:
+def _temporary(path: Path, data: Iterable[bytes | memoryview]) -> Iterator[Path]:
     """A file beside `path` that holds `data`, durable; gone after an error."""
     _make_folder(os.path.abspath(path.parent))  # noqa: PTH100
     temporary = path.with_name(f"{TEMPORARY}{Process.here().short()}-{secrets.token_hex(6)}-{path.name}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            for piece in data:
+                left = memoryview(piece)
+                while left:
+                    left = left[os.write(descriptor, left) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -129,6 +136,13 @@ def _temporary(path: Path, data: bytes | memoryview) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk is no use to a reader without the place
         raise
+
+
+def _pieces(file: int) -> Iterator[bytes]:
+    start = 0
+    while piece := os.pread(file, PIECE, start):
+        yield piece
+        start += len(piece)
 
 
 def _unlink_if_possible(temporary: Path) -> None:

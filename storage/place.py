@@ -15,6 +15,9 @@ from .process import Process
 TEMPORARY = ".partial-"
 """Prefix of a file that is being written; its process follows. What still has it after a kill is garbage."""
 
+PIECE = 32 * 2**20
+"""Bytes of a large object that are in memory at a time where not all of it is wanted there."""
+
 
 def temporary_of(name: str) -> Process | None:
     """The process that is writing, or was killed while writing, a temporary file; None for any other file."""
@@ -52,6 +55,13 @@ class Place(ABC):
     @abstractmethod
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write an object whole, replacing what was there; durable on return."""
+
+    @abstractmethod
+    def write_file(self, name: str, file: IO[bytes]) -> None:
+        """Write what an open file on disk holds, from its start, as an object; else as `write`.
+
+        For what should not be in memory whole.
+        """
 
     @abstractmethod
     def create(self, name: str, data: bytes | memoryview) -> bool:

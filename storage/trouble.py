@@ -40,6 +40,7 @@ _PASSING_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
         "ConditionalRequestConflict",  # two conditional writes at once: neither is done yet
         "OperationAborted",
+        "NoSuchUpload",  # of parts: when the answer to putting them together is lost, the client finds none to abort
     }
 )
 _PASSING_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -62,7 +63,8 @@ def kind_of(error: BaseException) -> Kind | None:
     codes, names, status = _codes(error), _names(error), _status(error)
     if codes & _NO_BUCKET or names & _NO_BUCKET:
         return "refused"
-    if isinstance(error, FileNotFoundError | IsADirectoryError) or "NoSuchKey" in codes:
+    gone = isinstance(error, FileNotFoundError | IsADirectoryError) and not codes & _PASSING_CODES
+    if gone or "NoSuchKey" in codes:
         return "missing"
     if isinstance(error, FileExistsError) or status == 412:
         return "taken"

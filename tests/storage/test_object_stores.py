@@ -5,11 +5,13 @@ import logging
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pytest
 from trials.flakys3 import FAULTS, KEY, SECRET, every, refusing, times
 
@@ -65,6 +67,44 @@ def test_no_operation_minds_what_passes(place, s3, quick, fault):
         place.delete("b")
         with s3.failing(times(1 if fault == "timeout" else 2, fault)):
             assert operation(place), f"{name} after {fault}"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_is_uploaded_whatever_passes(place, s3, quick, tmp_path, fault):
+    (tmp_path / "file").write_bytes(DATA[:-7])
+    with (tmp_path / "file").open("rb") as file, s3.failing(times(1 if fault == "timeout" else 2, fault)):
+        place.write_file("a", file)
+        assert place.read("a") == DATA[:-7]
+
+
+def nth(number, fault, method):
+    """A plan: the n-th request of a method."""
+    left = iter(range(1, number + 1))
+    return lambda asked, path: fault if asked == method and next(left, None) == number else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["bytes", "file"])
+@pytest.mark.parametrize(
+    "what",
+    [(1, "500", "POST"), (2, "dropped", "PUT"), (3, "lost", "PUT"), (2, "lost", "POST")],
+    ids=["not begun", "a part dropped", "a part's answer lost", "put together, the answer lost"],
+)
+def test_a_large_object_goes_in_parts_and_is_seen_only_whole(place, s3, quick, monkeypatch, what, way):
+    monkeypatch.setenv(TIMEOUT, "30")
+    place = open_place(place.url)
+    piece = np.random.default_rng(1).bytes(2**20)
+    with tempfile.TemporaryFile(buffering=0) as file, s3.noted() as requests, s3.failing(nth(*what)):
+        if way == "bytes":
+            place.write("a", piece * 110)
+        else:  # a nameless one, that has no path of its own
+            for _ in range(110):
+                file.write(piece)
+            place.write_file("a", file)
+    assert len([item for item in requests if item.method == "PUT" and "partNumber" in item.query]) >= 3
+    assert place.size("a") == 110 * 2**20
+    assert place.read_range("a", 109 * 2**20, 110 * 2**20) == piece
+    assert list(place.list()) == ["a"]
 
 
 def test_a_lost_answer_to_a_conditional_put_is_no_defeat(place, s3):
