@@ -138,7 +138,8 @@ class Render(Section):
     memory_mb: int = Field(
         1024,
         ge=16,
-        description="rendered views that the teacher stage holds at once, at most; as much again of a view's logits",
+        description="rendered views that the teacher stage holds at once, at most; as much again of a view's logits, "
+        "and of what is encoded of a block",
     )
     encoded_mb: int = Field(
         ENCODED_MB,

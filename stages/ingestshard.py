@@ -1,7 +1,7 @@
 """Ingesting one data shard: reading, judging, and writing what is accepted."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,8 @@ from ..storage.dataset import index_name, ingest_task, shard_name
 from ..storage.fingerprint import fingerprint_digest
 from ..storage.index import ShardIndex
 from ..storage.ledger import Ledger, Record, Written
-from ..storage.shards import Member, scan_tar, tar_bytes
+from ..storage.shards import Member, pack, scan_tar
+from ..storage.spool import Slices, Spool
 from ..storage.urls import open_parent
 from .ingestsource import made_from, refuse_changed_source, shrinks
 from .places import place_of
@@ -24,7 +25,10 @@ from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source
 from .stage import Advance
 
-_DECODED_TOGETHER = 64
+_TOGETHER = 64
+"""Images that are judged in one go, at most."""
+_BYTES_TOGETHER = 64 * 2**20
+"""Their encoded size, beyond which no more are added."""
 
 
 def ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
@@ -34,35 +38,27 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
     max_pixels = config.data.max_pixels
     for other in itertools.islice(Ledger(place).records("ingest"), 1):
         refuse_changed_source(config, part, place, other, source)
-    kept: list[tuple[Sample, Accepted]] = []
-    rejected: list[dict[str, str]] = []
+    within = config.render.encoded_mb * 2**20
     origin: dict[str, Any] = {}
     if isinstance(source, FolderSource):
         samples = from_folder(source.shards[shard], largest_file(max_pixels))
     else:
-        # Read once, and whole, as students read it: what is judged, indexed and vouched for is one and the same.
+        # Read once, as students read it: what is judged, indexed and vouched for is one and the same.
         url = source.urls[shard]
-        tar = _read(url)
-        origin = {} if store else {"source": {"url": url, **asdict(Written.of(tar))}}
+        parent, name = open_parent(url)
+        tar = Spool.reading(parent, name, within)
+        origin = {} if store else {"source": {"url": url, **asdict(tar.written)}}
         samples = from_tar(tar, url, source.classes, largest_file(max_pixels))
-    for batch in _batches(samples):
-        verdicts = iter(
-            examine_apart([item.image for item in batch if isinstance(item, Sample)], config.data.max_pixels)
-        )
-        for item in batch:
-            verdict = next(verdicts) if isinstance(item, Sample) else item.verdict
-            if isinstance(verdict, Rejected):
-                rejected.append({"key": item.key, "reason": verdict.reason})
-            elif isinstance(item, Sample):
-                if shrinking:
-                    item, verdict = _smaller(item, verdict, config.data.max_side)
-                kept.append((item if store else item.without_image(), verdict))
-        advance(len(batch))
+    kept: list[tuple[Sample, Accepted]] = []
+    rejected: list[dict[str, str]] = []
+    judged = _judged(samples, max_pixels, config.data.max_side if shrinking else None, rejected, advance)
     written = {}
     if store:
-        data = tar_bytes((sample.key, sample.files()) for sample, _ in kept)
-        kept = [(sample.at(member), verdict) for (sample, verdict), member in zip(kept, _images(data), strict=True)]
-        written[shard_name(shard)] = Written.by_writing(place, shard_name(shard), data)
+        packed = pack(_files(judged, kept), within)
+        kept = [(sample.at(member), verdict) for (sample, verdict), member in zip(kept, _images(packed), strict=True)]
+        written[shard_name(shard)] = packed.write_to(place, shard_name(shard))
+    else:
+        kept = [(sample.without_image(), verdict) for sample, verdict in judged]
     written[index_name(shard)] = Written.by_writing(place, index_name(shard), _index(kept).to_parquet())
     made_of = made_from(config, part, source)
     facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_of, **origin}
@@ -70,24 +66,62 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
     return {"accepted": len(kept), "rejected": len(rejected)}
 
 
-def _smaller(sample: Sample, verdict: Accepted, max_side: int | None) -> tuple[Sample, Accepted]:
+def _judged(
+    samples: Iterator[Sample | Unusable],
+    max_pixels: int,
+    max_side: int | None,
+    rejected: list[dict[str, str]],
+    advance: Advance,
+) -> Iterator[tuple[Sample, Accepted]]:
+    """The samples that are accepted, in order, each with its image; smaller where a side is given.
+
+    Args:
+        samples: which.
+        max_pixels, max_side: of an image, at most.
+        rejected: takes the others, by key and reason.
+        advance: is told of all.
+    """
+    for batch in _batches(samples):
+        verdicts = iter(examine_apart([item.image for item in batch if isinstance(item, Sample)], max_pixels))
+        for item in batch:
+            verdict = next(verdicts) if isinstance(item, Sample) else item.verdict
+            if isinstance(verdict, Rejected):
+                rejected.append({"key": item.key, "reason": verdict.reason})
+            elif isinstance(item, Sample):
+                yield (item, verdict) if max_side is None else _smaller(item, verdict, max_side)
+        advance(len(batch))
+
+
+def _files(
+    judged: Iterable[tuple[Sample, Accepted]], kept: list[tuple[Sample, Accepted]]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Each sample's key and files, to be packed; what is known of it beside its image is kept."""
+    for sample, verdict in judged:
+        kept.append((sample.without_image(), verdict))
+        yield sample.key, sample.files()
+
+
+def _smaller(sample: Sample, verdict: Accepted, max_side: int) -> tuple[Sample, Accepted]:
     """A sample with an image of at most that size."""
-    assert max_side is not None
     found = shrunk(sample.image, verdict, max_side)
     return (sample, verdict) if found is None else (sample.with_image(found[0]), found[1])
 
 
-def _read(url: str) -> bytes:
-    place, name = open_parent(url)
-    return place.read(name)
-
-
 def _batches(items: Iterator[Sample | Unusable]) -> Iterator[list[Sample | Unusable]]:
-    while batch := list(itertools.islice(items, _DECODED_TOGETHER)):
+    """What is judged together."""
+    batch: list[Sample | Unusable] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += len(item.image) if isinstance(item, Sample) else 0
+        if len(batch) == _TOGETHER or size >= _BYTES_TOGETHER:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch
 
 
-def _images(tar: bytes) -> Iterator[Member]:
+def _images(tar: Slices) -> Iterator[Member]:
     """Where the images lie in a tar that we wrote."""
     for sample in scan_tar(tar, "the new tar"):
         yield next(member for extension, member in sample.members.items() if extension != "cls")

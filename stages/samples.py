@@ -12,6 +12,7 @@ import xxhash
 from ..pipeline.verdict import Rejected
 from ..storage.index import NO_LABEL
 from ..storage.shards import Member, TarSample, original_key, scan_tar, shown
+from ..storage.spool import Slices
 from .folders import FolderSample
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -88,7 +89,7 @@ def from_folder(samples: Sequence[FolderSample], largest: int) -> Iterator[Sampl
             yield Unusable(item.key, Rejected(f"cannot be read: {error.strerror}"))
 
 
-def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int) -> Iterator[Sample | Unusable]:
+def from_tar(tar: Slices, url: str, classes: tuple[str, ...] | None, largest: int) -> Iterator[Sample | Unusable]:
     """The samples of a tar in order.
 
     Args:
@@ -100,7 +101,6 @@ def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int
     Raises:
         DataError: the tar is damaged.
     """
-    view = memoryview(tar)
     for found in scan_tar(tar, url):
         key = original_key(found.key)
         image = next((found.members[extension] for extension in _IMAGES if extension in found.members), None)
@@ -111,12 +111,12 @@ def from_tar(tar: bytes, url: str, classes: tuple[str, ...] | None, largest: int
             yield Unusable(key, Rejected(f"no image among its members ({shown(there)})"))
         elif image.size > largest:
             yield Unusable(key, Rejected(_too_large(image.size, largest)))
-        elif (label := NO_LABEL if classes == () else _label(found, view, classes)) is None:
+        elif (label := NO_LABEL if classes == () else _label(found, tar, classes)) is None:
             yield Unusable(key, Rejected("no label: neither a .cls with a number nor a .json with a label"))
         elif label >= _MOST_CLASSES:
             yield Unusable(key, Rejected(f"its label is {label}; labels are below {_MOST_CLASSES}"))
         else:
-            yield _sample(key, label, view[image.offset : image.offset + image.size], image)
+            yield _sample(key, label, tar[image.offset : image.offset + image.size], image)
 
 
 def largest_file(max_pixels: int) -> int:
@@ -128,18 +128,18 @@ def _too_large(size: int, largest: int) -> str:
     return f"has {size} bytes; data.max_pixels allows for {largest}"
 
 
-def _sample(key: str, label: int, data: bytes | memoryview, member: Member = _NOWHERE) -> Sample:
+def _sample(key: str, label: int, data: bytes, member: Member = _NOWHERE) -> Sample:
     image = np.frombuffer(data, np.uint8)
     return Sample(key, label, image, xxhash.xxh3_64_intdigest(data), member)
 
 
-def _label(sample: TarSample, tar: memoryview, classes: tuple[str, ...] | None) -> int | None:
+def _label(sample: TarSample, tar: Slices, classes: tuple[str, ...] | None) -> int | None:
     """The label as WebDataset stores it: a number in `.cls`, or "label" or "cls" in `.json`; or a class's name."""
     for extension in ("cls", "json"):
         member = sample.members.get(extension)
         if member is None or member.size > _LABEL_LIMIT:
             continue
-        text = bytes(tar[member.offset : member.offset + member.size]).decode(errors="replace").strip()
+        text = tar[member.offset : member.offset + member.size].decode(errors="replace").strip()
         if extension == "json":
             try:
                 fields = json.loads(text)

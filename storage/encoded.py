@@ -19,13 +19,11 @@ import xxhash
 from .errors import DamagedObjectError
 from .index import ShardIndex
 from .nameless import nameless_file, naming_its_folder, read_at, write_at
-from .place import Place
+from .place import PIECE, Place
 
 Image = npt.NDArray[np.uint8]
 ENCODED_MB = 4096
 """Room for the 24 data shards of ImageNet, 115 MB each, that a student's epoch holds and reads ahead; and to spare."""
-_PIECE = 32 * 2**20
-"""Bytes of a remote tar that are on their way at a time."""
 
 
 class Allowance:
@@ -192,8 +190,8 @@ def fetched(place: Place, name: str, checked: Checked) -> Fetched:
     copy = nameless_file()
     try:
         with naming_its_folder():
-            for first in range(start, stop, _PIECE):
-                piece = memoryview(place.read_range(name, first, min(first + _PIECE, stop)))
+            for first in range(start, stop, PIECE):
+                piece = memoryview(place.read_range(name, first, min(first + PIECE, stop)))
                 write_at(copy.fileno(), piece, first - start)
     except BaseException:
         copy.close()

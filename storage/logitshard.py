@@ -18,7 +18,8 @@ from .blockfacts import BlockFacts
 from .codecs import LogitCodec
 from .errors import ModelError
 from .rowstore import RowStore
-from .zarrshard import assemble
+from .spool import Spool
+from .zarrshard import index_of
 
 _CHUNK = "c/0/0/0/0"
 
@@ -61,13 +62,17 @@ class LogitShard:
         views: extent of the view axis.
         rows: slots that are filled; those beyond, up to whole chunks, hold NaN.
         where: for messages.
-        within: bytes of memory for the rows of one view; more are kept in a file until the view is whole.
+        within: bytes of memory for the rows of one view, and again for what is encoded; more are kept in files.
     """
 
     def __init__(self, encoding: Encoding, views: int, rows: int, where: str, within: int) -> None:
         self._encoding, self._rows, self._where, self._within = encoding, rows, where, within
-        self._chunks: list[list[bytes]] = [[] for _ in range(views)]
+        self._views = views
         self._coming: dict[int, RowStore] = {}
+        self._data, self._sizes = Spool(within), list[int]()
+        self._ahead: dict[int, list[bytes]] = {}
+        """Views that are whole before one that lies before them."""
+        self._next = 0
         self._facts = BlockFacts(
             encoding.name, encoding.codec, encoding.chunk, views * rows, encoding.classes, encoding.temperatures
         )
@@ -96,15 +101,18 @@ class LogitShard:
         if not coming.missing:
             del self._coming[view]
             starts = range(0, self._encoding.slots, self._encoding.chunk)
-            self._chunks[view] = [self._encoded(view, coming, start) for start in starts]
+            self._ahead[view] = [self._encoded(view, coming, start) for start in starts]
+        while self._next in self._ahead:
+            for chunk in self._ahead.pop(self._next):
+                self._data.write(chunk)
+                self._sizes.append(len(chunk))
+            self._next += 1
 
-    def finish(self) -> tuple[bytes, dict[str, Any]]:
+    def finish(self) -> tuple[Spool, dict[str, Any]]:
         """The shard, and what encoding it lost; see `blockfacts`. All rows have come."""
-        assert not self._coming
-        chunks = [chunk for view in self._chunks for chunk in view]
-        assert all(self._chunks)
-        data = assemble(chunks)
-        return data, self._facts.facts(len(chunks), len(data))
+        assert self._next == self._views
+        self._data.write(index_of(self._sizes))
+        return self._data, self._facts.facts(len(self._sizes), len(self._data))
 
     def _encoded(self, view: int, coming: RowStore, start: int) -> bytes:
         logits = coming.rows(start, max(start, min(start + self._encoding.chunk, self._rows)))

@@ -12,13 +12,11 @@ import xxhash
 
 from .errors import MissingObjectError
 from .fingerprint import canonical, digest
-from .place import Place
+from .place import PIECE, Place
 
 FOLDER = "ledger"
 _HEAD = b'{"digest":"'
 _START = len(_HEAD) + 32
-_PIECE = 32 * 2**20
-"""Bytes of an object that are read at a time where only its digest is wanted."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,12 @@ class Written:
         Raises:
             MissingObjectError: there is none.
         """
-        size = place.size(name) if expected > _PIECE else None
+        size = place.size(name) if expected > PIECE else None
         if size is None:
             return cls.of(place.read(name))
         state, found = xxhash.xxh3_128(), 0
-        for start in range(0, size, _PIECE):
-            piece = place.read_range(name, start, min(start + _PIECE, size))
+        for start in range(0, size, PIECE):
+            piece = place.read_range(name, start, min(start + PIECE, size))
             state.update(piece)
             found += len(piece)
         return cls(found, str(state.hexdigest()))

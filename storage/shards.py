@@ -3,9 +3,9 @@
 Knows member names, sizes and offsets; nothing of what an image is.
 """
 
-import io
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -15,6 +15,7 @@ from webdataset.shardlists import expand_urls
 from webdataset.tariterators import base_plus_ext
 
 from .errors import DataError
+from .spool import Slices, Spool
 from .tarheaders import FOLDER, Entry, entries
 from .urls import danger
 
@@ -65,18 +66,23 @@ def original_key(key: str) -> str:
     return re.sub(r"%2E|%25|%5F", lambda match: unquote(match[0]), key)
 
 
-def tar_bytes(samples: Iterable[tuple[str, dict[str, bytes]]]) -> bytes:
-    """A WebDataset tar of (key, {extension: bytes}), byte-identical from run to run."""
-    sink = io.BytesIO()
+def pack(samples: Iterable[tuple[str, dict[str, bytes]]], within: int = sys.maxsize) -> Spool:
+    """A WebDataset tar of (key, {extension: bytes}), byte-identical from run to run.
+
+    Args:
+        samples: taken one by one.
+        within: bytes of memory for the tar; see `Spool`.
+    """
+    sink = Spool(within)
     # One fixed owner, mode and time: the bytes depend on the samples alone.
     writer = wds.TarWriter(sink, encoder=False, mtime=0.0, user="stillroom", group="stillroom", mode=0o644)
     for key, files in samples:
         writer.write({"__key__": member_key(key), **files})
     writer.close()
-    return sink.getvalue()
+    return sink
 
 
-def scan_tar(data: bytes, name: str) -> Iterator[TarSample]:
+def scan_tar(data: Slices, name: str) -> Iterator[TarSample]:
     """The samples of a tar in order, with their members' places.
 
     Folders, and names that WebDataset would not read, are passed over. A member that is no plain file, or whose name

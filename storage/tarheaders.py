@@ -1,4 +1,4 @@
-"""The headers of a tar in memory: what each member is called, what it is, where its bytes lie.
+"""The headers of a tar: what each member is called, what it is, where its bytes lie.
 
 Python's own reader trusts them: a negative size makes it read for ever, a long extended header takes it minutes, and
 some of its versions do worse. Here every number is checked against the file. Nothing is ever extracted.
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import DataError
+from .spool import Slices
 
 BLOCK = 512
 _END = bytes(BLOCK)
@@ -25,6 +26,8 @@ _SPARSE_KEYS = b"GNU.sparse."
 _CHECKSUM = slice(148, 156)
 _EXTENSION_LIMIT = 2**20
 """Bytes of an extended header or a long name at most; a path has 4096."""
+_TAIL = 2**20
+"""Bytes of what follows the end that are looked at in one go."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Entry:
 FOLDER = "a folder"
 
 
-def entries(data: bytes, tar: str) -> Iterator[Entry]:
+def entries(data: Slices, tar: str) -> Iterator[Entry]:
     """The members of a tar, in order.
 
     Args:
@@ -62,7 +65,7 @@ def entries(data: bytes, tar: str) -> Iterator[Entry]:
         if len(header) < BLOCK:
             raise DataError(f"{tar} is cut short: no end-of-archive block at byte {place}")
         if header == _END:
-            if data[place:].strip(b"\0"):
+            if any(data[start : start + _TAIL].strip(b"\0") for start in range(place, len(data), _TAIL)):
                 raise DataError(
                     f"{tar} goes on after its end at byte {place}, and what follows would be lost; pack it anew"
                 )
@@ -169,7 +172,7 @@ def _records(body: bytes, place: int, tar: str) -> dict[bytes, bytes]:
     return found
 
 
-def _after_sparse_map(data: bytes, header: bytes, start: int, tar: str) -> int:
+def _after_sparse_map(data: Slices, header: bytes, start: int, tar: str) -> int:
     """Where the data of an old sparse file start: after its further blocks of holes."""
     more = header[482]
     while more:
@@ -180,7 +183,7 @@ def _after_sparse_map(data: bytes, header: bytes, start: int, tar: str) -> int:
     return start
 
 
-def _refuse_beyond(data: bytes, start: int, size: int, place: int, tar: str) -> None:
+def _refuse_beyond(data: Slices, start: int, size: int, place: int, tar: str) -> None:
     if start + size > len(data):
         raise DataError(
             f"{tar} is cut short or damaged: the member at byte {place} claims {size} bytes, and "

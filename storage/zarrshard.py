@@ -13,9 +13,13 @@ _CHECKSUM = 4
 """Bytes of the checksum that ends the index."""
 
 
-def assemble(chunks: Sequence[bytes]) -> bytes:
-    """A shard of encoded inner chunks, which are all there: in C order, as the index and the data have them."""
-    sizes = [len(chunk) for chunk in chunks]
+def index_of(sizes: Sequence[int]) -> bytes:
+    """What follows the encoded inner chunks of a shard, which are all there, one behind the other in C order.
+
+    Args:
+        sizes: of the chunks, in bytes.
+    """
     starts = [0, *accumulate(sizes)][:-1]
     index = np.array([starts, sizes], "<u8").T.tobytes()
-    return b"".join([*chunks, index, google_crc32c.value(index).to_bytes(_CHECKSUM, "little")])
+    checksum: int = google_crc32c.value(index)
+    return index + checksum.to_bytes(_CHECKSUM, "little")

@@ -13,7 +13,8 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 from .errors import DamagedObjectError, MissingObjectError
 from .ledger import Written
-from .place import Place
+from .place import PIECE, Place
+from .spool import Spool
 
 METADATA = "zarr.json"
 
@@ -132,7 +133,7 @@ class CheckedStore(_PlaceStore):
         return data
 
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
-        if byte_range is not None and key in self._sizes:
+        if byte_range is not None and (key in self._sizes or self._vouched_in_pieces(key)):
             start, stop = _bounds(byte_range, self._sizes[key])
             return self.place.read_range(key, start, stop)
         try:
@@ -156,6 +157,22 @@ class CheckedStore(_PlaceStore):
         start, stop = _bounds(byte_range, len(data))
         return data[start:stop]
 
+    def _vouched_in_pieces(self, key: str) -> bool:
+        """Look at an object that is too large to be in memory for a part of it; False for others, and what is wrong."""
+        if _is_metadata(key):
+            return False
+        allowed = self.expect(key)
+        largest = max(item.size for item in allowed)
+        if largest <= PIECE:
+            return False
+        try:
+            found = Written.by_reading(self.place, key, largest)
+        except MissingObjectError:
+            return False
+        if found in allowed:
+            self._sizes[key] = found.size
+        return found in allowed
+
     def _vouched(self, key: str, data: bytes) -> bool:
         found = Written.of(data)
         if found in self.expect(key):
@@ -178,7 +195,7 @@ class CheckedStore(_PlaceStore):
 class RecordingStore(_PlaceStore):
     """A store for one task's writes, which keeps size and digest of each object for the task's record.
 
-    What is written stays in memory until `release`: a task that fails or is stopped before then has written nothing,
+    What is written is held back until `release`: a task that fails or is stopped before then has written nothing,
     and none of Zarr's threads writes on after it. It sees only metadata and what it wrote itself: what an earlier,
     interrupted attempt left is replaced without being read.
 
@@ -190,7 +207,7 @@ class RecordingStore(_PlaceStore):
     def __init__(self, place: Place, *, creates: str | None = None) -> None:
         super().__init__(place, read_only=False)
         self.creates = creates
-        self._held: dict[str, bytes] = {}
+        self._held: dict[str, bytes | Spool] = {}
         self.written: dict[str, Written] = {}
 
     async def exists(self, key: str) -> bool:
@@ -204,19 +221,24 @@ class RecordingStore(_PlaceStore):
             )
         self.hold(key, value.to_bytes())
 
-    def hold(self, name: str, data: bytes) -> None:
+    def hold(self, name: str, data: bytes | Spool) -> None:
         """Take an object that was not written by Zarr."""
         self._held[name] = data
-        self.written[name] = Written.of(data)
+        self.written[name] = data.written if isinstance(data, Spool) else Written.of(data)
 
     def release(self) -> None:
         """Write what was held since the last time, in the order in which it came."""
         while self._held:
             key = next(iter(self._held))
-            self.place.write(key, self._held[key])
+            data = self._held[key]
+            if isinstance(data, Spool):
+                data.write_to(self.place, key)
+            else:
+                self.place.write(key, data)
             del self._held[key]
 
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        data: bytes | Spool
         if key in self._held:
             data = self._held[key]
         elif self._sees(key) and self.place.size(key) is not None:

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import FingerprintError
+from stillroom.storage.ledger import Ledger
 
 SIDE = 64
 
@@ -38,8 +41,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def ingest(make_config, run_stages, tmp_path):
-    def call(name, train, **settings):
-        config = make_config({"data": {"train": str(train), "holdout": 0.0, **settings}}, folder=tmp_path / name)
+    def call(name, train, render=None, **settings):
+        tables = {"data": {"train": str(train), "holdout": 0.0, **settings}, "render": render or {}}
+        config = make_config(tables, folder=tmp_path / name)
         run_stages(config, "ingest")
         return config
 
@@ -85,6 +89,33 @@ def test_the_small_photo_shows_what_the_large_one_did(folder, ingest):
     assert np.abs(found - expected).mean() < 3.0
 
 
+_MANY = """
+import sys
+from pathlib import Path
+import numpy as np
+from stillroom.pipeline.allocator import keep_freed_memory
+from stillroom.pipeline.shrink import shrunk
+from stillroom.pipeline.verdict import Accepted
+def held():
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+keep_freed_memory()
+image = np.frombuffer(Path(sys.argv[1]).read_bytes(), np.uint8)
+shrunk(image, Accepted(2000, 3000), 64)
+one = held()
+for _ in range(40):
+    shrunk(image, Accepted(2000, 3000), 64)
+print(held() - one)
+"""
+
+
+def test_many_photos_take_no_more_memory_than_one(tmp_path):
+    """18 MB of pixels each."""
+    (tmp_path / "photo.jpg").write_bytes(photo(0, 3000, 2000))
+    command = [sys.executable, "-c", _MANY, str(tmp_path / "photo.jpg")]
+    grown = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    assert grown < 120
+
+
 def test_tars_are_written_anew_with_the_same_images(folder, ingest, tmp_path):
     whole = ingest("whole", folder)
     shutil.copytree(f"{whole.run.dir}/data/shards", tmp_path / "tars")
@@ -121,3 +152,21 @@ def test_a_run_over_smaller_photos_is_a_run(digits, make_config, run_stages, tmp
     data = Dataset(config.data_place)
     assert {int(side) for shard in range(len(data.sizes)) for side in data.index(shard).width} == {48}
     assert (tmp_path / "run" / "students" / "student" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("what", ["packed", "indexed", "packed anew"])
+def test_memory_that_is_too_small_for_a_data_shard_changes_no_byte(folder, ingest, tmp_path, what):
+    train, more = folder, {"samples_per_shard": 5}
+    if what != "packed":
+        tars = ingest("tars", folder, samples_per_shard=5).data_place.local("shards")
+        train, more = f"{tars}/{{000000..000002}}.tar", {"max_side": SIDE} if what == "packed anew" else {}
+    made = []
+    for megabytes in (0, 4096):
+        place = ingest(f"run{megabytes}", train, {"encoded_mb": megabytes}, **more).data_place
+        objects = [name for name in place.list() if not name.startswith("ledger/")]
+        made.append({name: place.read(name) for name in objects})
+        vouched = [record.objects for record in Ledger(place).records("ingest")]
+        assert len(vouched) == 3
+        made[-1]["vouched for"] = vouched
+    assert ("shards/000001.tar" in made[0]) == (what != "indexed")
+    assert made[0] == made[1]

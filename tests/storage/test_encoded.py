@@ -15,7 +15,7 @@ from stillroom.storage.encoded import Allowance, Checked, Picked, extent, fetche
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.index import ShardIndex
 from stillroom.storage.record import Written
-from stillroom.storage.shards import scan_tar, tar_bytes
+from stillroom.storage.shards import pack, scan_tar
 from stillroom.storage.urls import open_place
 
 TAR = "shards/000000.tar"
@@ -30,7 +30,7 @@ def make_tar(sizes):
     """A tar of random bytes, and what must be in it."""
     random = np.random.default_rng(len(sizes))
     files = {f"sample {number}": random.bytes(size) for number, size in enumerate(sizes)}
-    tar = tar_bytes((key, {"jpg": data, "cls": b"3"}) for key, data in files.items())
+    tar = pack((key, {"jpg": data, "cls": b"3"}) for key, data in files.items())[:]
     members = [sample.members["jpg"] for sample in scan_tar(tar, "it")]
     count = len(sizes)
     index = ShardIndex(
@@ -142,7 +142,7 @@ def test_nothing_is_left_open_or_lying_about(place, tmp_path, monkeypatch):
 
 def test_a_copy_that_fails_is_closed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(encoded, "_PIECE", 10_000)
+    monkeypatch.setattr(encoded, "PIECE", 10_000)
     tar, checked, _ = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -174,7 +174,7 @@ def test_a_full_disk_names_the_folder_for_temporary_files(small_disk, monkeypatc
 
 
 def test_a_remote_tar_is_read_once_and_in_few_pieces(monkeypatch):
-    monkeypatch.setattr(encoded, "_PIECE", 40_000)
+    monkeypatch.setattr(encoded, "PIECE", 40_000)
     tar, checked, files = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -246,7 +246,7 @@ def test_what_could_not_be_read_is_given_back():
 
 @pytest.mark.parametrize("kept", [0, 1, 999, 1000, 1001, 5000, None])
 def test_a_large_object_is_compared_in_pieces(place, monkeypatch, kept):
-    monkeypatch.setattr(record, "_PIECE", 1000)
+    monkeypatch.setattr(record, "PIECE", 1000)
     data = np.random.default_rng(0).bytes(5000)[:kept]
     place.write("object", data + b"more" if kept is None else data)
     for expected in (10, 5000):

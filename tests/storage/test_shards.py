@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.storage.errors import DataError
-from stillroom.storage.shards import expand, member_key, original_key, scan_tar, tar_bytes
+from stillroom.storage.shards import expand, member_key, original_key, pack, scan_tar
 
 # WebDataset leaves closing the tars that it read to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -33,7 +33,7 @@ keys = st.lists(st.tuples(st.lists(_file, max_size=2), _file).map(lambda key: "/
 
 def test_webdataset_itself_reads_our_tars(tmp_path):
     path = tmp_path / "000000.tar"
-    path.write_bytes(tar_bytes(samples(DOTTED)))
+    path.write_bytes(pack(samples(DOTTED))[:])
     found = read_by_webdataset(path)
     assert [original_key(item["__key__"]) for item in found] == DOTTED
     assert [item["jpg"] for item in found] == [f"image of {key}".encode() for key in DOTTED]
@@ -42,15 +42,15 @@ def test_webdataset_itself_reads_our_tars(tmp_path):
 
 
 def test_the_same_samples_give_the_same_bytes(monkeypatch):
-    first = tar_bytes(samples(DOTTED))
+    first = pack(samples(DOTTED))[:]
     monkeypatch.setattr("time.time", lambda: 4e9)
     monkeypatch.setattr("os.getuid", lambda: 12345)
-    assert tar_bytes(samples(DOTTED)) == first
-    assert tar_bytes(samples(reversed(DOTTED))) != first
+    assert pack(samples(DOTTED))[:] == first
+    assert pack(samples(reversed(DOTTED)))[:] != first
 
 
 def test_nothing_of_this_machine_is_in_the_tar():
-    with tarfile.open(fileobj=io.BytesIO(tar_bytes(samples(["a/b"])))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(pack(samples(["a/b"]))[:])) as tar:
         about = {(item.mtime, item.uid, item.gid, item.uname, item.gname, item.mode) for item in tar}
     assert about == {(0.0, 0, 0, "stillroom", "stillroom", 0o644)}
 
@@ -59,13 +59,13 @@ def test_nothing_of_this_machine_is_in_the_tar():
 @settings(max_examples=25)
 def test_every_key_survives_the_way_through_webdataset(tmp_path_factory, names):
     path = tmp_path_factory.mktemp("tar") / "x.tar"
-    path.write_bytes(tar_bytes(samples(names)))
+    path.write_bytes(pack(samples(names))[:])
     assert [original_key(item["__key__"]) for item in read_by_webdataset(path)] == names
 
 
 def test_a_class_that_looks_like_metadata_survives_the_way_through_webdataset(tmp_path):
     names = ["__background__/1", "__background__/2", "cats/__init__", "cats/1"]
-    (tmp_path / "x.tar").write_bytes(tar_bytes(samples(names)))
+    (tmp_path / "x.tar").write_bytes(pack(samples(names))[:])
     assert [original_key(item["__key__"]) for item in read_by_webdataset(tmp_path / "x.tar")] == names
 
 
@@ -83,7 +83,7 @@ def test_other_peoples_keys_stay_as_they_are():
 
 
 def test_a_scan_finds_where_each_members_bytes_lie():
-    data = tar_bytes(samples(DOTTED))
+    data = pack(samples(DOTTED))[:]
     found = list(scan_tar(data, "x.tar"))
     assert [original_key(item.key) for item in found] == DOTTED
     for key, item in zip(DOTTED, found, strict=True):
@@ -95,7 +95,7 @@ def test_a_scan_finds_where_each_members_bytes_lie():
 @settings(max_examples=40)
 def test_a_scan_finds_what_webdataset_finds(tmp_path_factory, names, image):
     path = tmp_path_factory.mktemp("tar") / "x.tar"
-    data = tar_bytes((name, {"PNG": image, "cls": b"3"}) for name in names)
+    data = pack((name, {"PNG": image, "cls": b"3"}) for name in names)[:]
     path.write_bytes(data)
     theirs = [(item["__key__"], item["png"]) for item in read_by_webdataset(path)]
     ours = [(item.key, item.members["png"]) for item in scan_tar(data, "x.tar")]

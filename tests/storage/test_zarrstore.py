@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
+from stillroom.storage import record, zarrstore
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.ledger import Written
 from stillroom.storage.urls import open_place
@@ -44,8 +45,17 @@ class Written4:
         return [name for name in self.written if "/c/" in name]
 
 
+@pytest.fixture(params=["whole", "in pieces"])
+def touched(request, monkeypatch):
+    """How an object is looked at when it is first touched."""
+    if request.param == "in pieces":
+        for module in (zarrstore, record):
+            monkeypatch.setattr(module, "PIECE", 40)
+    return request.param
+
+
 @pytest.fixture(params=["local", "remote"])
-def made(request, tmp_path):
+def made(request, tmp_path, touched):
     return Written4(str(tmp_path / "z") if request.param == "local" else f"memory://{uuid.uuid4().hex}/z")
 
 
@@ -154,6 +164,17 @@ def test_the_first_touch_of_a_few_bytes_checks_the_whole_object(made):
     flip(made.place, key, where=0)
     with pytest.raises(DamagedObjectError):
         get(CheckedStore(made.place, made.expect), key, SuffixByteRequest(4))
+
+
+def test_a_large_object_is_never_in_memory_whole(made, touched, monkeypatch):
+    whole, pieces = [], []
+    read, read_range = made.place.read, made.place.read_range
+    monkeypatch.setattr(made.place, "read", lambda name: whole.append(name) or read(name))
+    monkeypatch.setattr(made.place, "read_range", lambda *what: pieces.append(what) or read_range(*what))
+    name = made.chunks()[0]
+    assert get(CheckedStore(made.place, made.expect), name, RangeByteRequest(3, 9)) == read(name)[3:9]
+    assert whole == ([name] if touched == "whole" else [])
+    assert max((stop - start for _, start, stop in pieces), default=0) == (0 if touched == "whole" else 40)
 
 
 @pytest.mark.parametrize("number", range(4))

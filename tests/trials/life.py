@@ -37,7 +37,7 @@ from stillroom.storage.index import ShardIndex
 from stillroom.storage.layout import SEEDS_TASK, block_task, claim_of_task, layout_task
 from stillroom.storage.ledger import Ledger, Record, Written
 from stillroom.storage.place import Place
-from stillroom.storage.shards import tar_bytes
+from stillroom.storage.shards import pack
 
 from . import plaincache
 from .dying import as_another_process
@@ -239,7 +239,7 @@ def _finish(place: Place, task: str, objects: dict[str, bytes], facts: dict[str,
 def _samples(shard: int) -> tuple[bytes, ShardIndex]:
     keys = tuple(f"{shard}-{slot}" for slot in range(plaincache.SIZES[shard]))
     numbers = np.arange(len(keys))
-    tar = tar_bytes((key, {"jpg": key.encode(), "cls": b"0"}) for key in keys)
+    tar = pack((key, {"jpg": key.encode(), "cls": b"0"}) for key in keys)[:]
     return tar, ShardIndex(
         uid=plaincache.seeds_of(shard),
         key=keys,

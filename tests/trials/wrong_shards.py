@@ -15,7 +15,7 @@ from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import StillroomError
 from stillroom.storage.index import ShardIndex
 from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.shards import tar_bytes
+from stillroom.storage.shards import pack
 
 from . import plaincache, tinyrun
 from .bitflips import Reader
@@ -170,7 +170,7 @@ def half_of_tar(run: Path) -> bytes:
     index = data.index(1)
     images = data.images(1, index)
     labels = [{"jpg": image.tobytes(), "cls": b"%d" % label} for image, label in zip(images, index.label, strict=True)]
-    return tar_bytes(list(zip(index.key, labels, strict=True))[: len(index) // 2])
+    return pack(list(zip(index.key, labels, strict=True))[: len(index) // 2])[:]
 
 
 def half_of_index(run: Path) -> bytes:
