@@ -4,10 +4,10 @@
     python benchmarks/growth.py --samples 1000 --rounds 1 --largest 100000
 
 Three questions, each figure from a process of its own:
-(a) replay and the teacher's pass over the same photos in data shards of 10 to 10,000, with little memory allowed, and,
-    for the largest, with much;
+(a) ingest, the teacher's pass and replay of the same photos in data shards of 10 to 10,000, with little memory allowed,
+    and, for the largest, with much;
 (b) an epoch's order and the plans of its batches, from 10³ samples to ImageNet-22k's 14 million;
-(c) the same as (a) where a few photos of 100 megapixels lie beside small ones.
+(c) the same as (a) where a few photos of 100 megapixels lie beside small ones, as they are and made smaller at ingest.
 CPU milliseconds per view; the most memory that a process took (VmHWM) beside what it had after its imports. Rounds are
 interleaved; medians, of memory the most. Prints tables, and writes benchmarks/results/growth.json.
 """
@@ -32,16 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = (10, 100, 1000, 10_000)
 SAMPLES = (1_000, 10_000, 100_000, 1_000_000, 14_197_122)
 LITTLE, MUCH = {"encoded_mb": 32, "memory_mb": 16}, {"encoded_mb": 4096, "memory_mb": 1024}
-PIXELS = 64
-_PREPARE = """
-import sys
-from stillroom.pipeline.config import load_config
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
-for name in sys.argv[2:]:
-    execute(stage_named(name), load_config(sys.argv[1], ()), InProcess(), NoProgress())
-"""
+PIXELS, SIDE = 64, 512
 _MEASURED = """
 import json, shutil, sys, time
 import torch
@@ -61,7 +52,12 @@ def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 config = load_config(sys.argv[1], ())
 kind, imports = sys.argv[2], peak()
-if kind == "teacher":
+if kind == "ingest":
+    shutil.rmtree(config.run.dir, ignore_errors=True)
+    cpu, wall = time.process_time(), time.perf_counter()
+    execute(stage_named("ingest"), config, InProcess(), NoProgress())
+    views = sum(Dataset(config.data_place).sizes)
+elif kind == "teacher":
     shutil.rmtree(str(config.cache_place), ignore_errors=True)
     execute(stage_named("seeds"), config, InProcess(), NoProgress())
     cache, data = Cache(config.cache_place), Dataset(config.data_place)
@@ -167,14 +163,18 @@ def add_large(folder: Path, count: int) -> None:
         path.with_name(f"large-{number}.jpg").hardlink_to(path)
 
 
-def prepare(folder: Path, images: Path, per_shard: int, views: int) -> dict[str, Path]:
-    """Ingest, and a config for each amount of memory."""
+def prepare(folder: Path, images: Path, per_shard: int, views: int, max_side: int | None = None) -> dict[str, Path]:
+    """A run, and its config for each amount of memory."""
     paths = {}
     folder.mkdir()
     for name, memory in (("little", LITTLE), ("much", MUCH)):
         tables = {
             "run": {"dir": str(folder / "run")},
-            "data": {"train": str(images), "samples_per_shard": per_shard},
+            "data": {
+                "train": str(images),
+                "samples_per_shard": per_shard,
+                **({"max_side": max_side} if max_side else {}),
+            },
             "views": {"count": views, "views_per_block": views},
             "render": {"backend": "dali-cpu", "threads": 1, **memory},
             "teacher": {
@@ -192,7 +192,6 @@ def prepare(folder: Path, images: Path, per_shard: int, views: int) -> dict[str,
         ]
         paths[name] = folder / f"{name}.toml"
         paths[name].write_text("\n".join(lines).replace("[teacher]", "[[teacher]]") + "\n", encoding="utf-8")
-    subprocess.run([sys.executable, "-c", _PREPARE, str(paths["little"]), "ingest"], check=True)
     return paths
 
 
@@ -217,11 +216,11 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def passes(cases: dict[str, Path], rounds: int) -> dict[str, Any]:
-    """The teacher's pass and replay of each case, interleaved."""
+    """Ingest, the teacher's pass and replay of each case, interleaved."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for _ in range(rounds):
         for name, path in cases.items():
-            for kind in ("teacher", "replay"):
+            for kind in ("ingest", "teacher", "replay"):
                 runs.setdefault(f"{kind}, {name}", []).append(measured(_MEASURED, str(path), kind))
     rows = {name: medians(found) for name, found in sorted(runs.items(), reverse=True)}
     print("\n| what | views | CPU ms/view | wall ms/view | peak MB | of it imports |\n|---|---|---|---|---|---|")
@@ -264,10 +263,12 @@ def of_sizes(folder: Path, samples: int) -> dict[str, Path]:
 def with_large(folder: Path, large: int) -> dict[str, Path]:
     """Cases of (c)."""
     weights(folder / "w.safetensors")
+    cases = {"400 small photos": prepare(folder / "small", photos(folder / "alone", 400), 500, 2)["much"]}
     images = photos(folder / "beside", 400)
-    cases = {"400 small photos": prepare(folder / "small", images, 500, 2)["much"]}
     add_large(images, large)
-    cases[f"400 small photos and {large} of 100 megapixels"] = prepare(folder / "large", images, 500, 2)["much"]
+    beside = f"400 small photos and {large} of 100 megapixels"
+    cases[beside] = prepare(folder / "large", images, 500, 2)["much"]
+    cases[f"{beside}, max_side = {SIDE}"] = prepare(folder / "smaller", images, 500, 2, SIDE)["much"]
     return cases
 
 
