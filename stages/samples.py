@@ -50,7 +50,8 @@ class Sample:
         return {extension: data} | ({"cls": b"%d" % self.label} if self.label != NO_LABEL else {})
 
     def without_image(self) -> "Sample":
-        return replace(self, image=self.image[:0])
+        # A slice of it would keep all of it.
+        return replace(self, image=np.empty(0, np.uint8))
 
     def with_image(self, image: npt.NDArray[np.uint8]) -> "Sample":
         """The same with another image."""

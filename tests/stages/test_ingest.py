@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from stillroom.pipeline.recipe import centre_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.request import Request
+from stillroom.stages.samples import Sample
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import DataError
 
@@ -185,3 +187,12 @@ def test_hostile_images_crash_nothing(make_config, run_stages, tmp_path):
     assert accepted + len(reasons) == files
     assert accepted >= 18
     assert all(json.loads(line)["reason"] for line in reasons)
+
+
+def test_a_sample_that_is_kept_without_its_image_does_not_hold_it():
+    image = np.frombuffer(bytearray(KINDS["png"]), np.uint8)
+    held = weakref.ref(image)
+    kept = Sample("key", 0, image, 0).without_image()
+    del image
+    assert held() is None
+    assert not len(kept.image)
