@@ -97,7 +97,8 @@ def remedy(error: BaseException, url: str) -> str:
     if _status(error) == 403 or isinstance(error, PermissionError):
         return (
             "access is denied; the credentials are those of somebody else, or are not allowed to list the bucket, and "
-            "to get, put and delete objects under the URL (s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject)"
+            "to get, put and delete objects under the URL (s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, "
+            "s3:AbortMultipartUpload)"
         )
     if _status(error) in (301, 307, 400):
         return (
