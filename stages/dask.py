@@ -5,7 +5,6 @@ Dask may run a task twice; tasks write the same bytes again and their record las
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 
 from ..pipeline.config import Config
 from ..storage.errors import StillroomError
@@ -53,8 +52,7 @@ class Dask(Executor):
         try:
             if self._fleet.cluster is None:  # others' workers stay, without what they built for us
                 for token in self._tokens.values():
-                    with suppress(OSError, TimeoutError, ValueError):
-                        self._fleet.client.unregister_worker_plugin(token)
+                    self._fleet.withdraw(token)
         finally:
             self._fleet.close()
 

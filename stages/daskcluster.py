@@ -34,6 +34,8 @@ _ANSWER_SECONDS = 20
 _CLOSE_SECONDS = 2
 _WORKER = "Dask Worker process"
 """What distributed's nannies call theirs."""
+_GONE = (OSError, TimeoutError, ValueError, RuntimeError)
+"""What a client raises where the scheduler is gone: nothing answers, or the client has closed itself by then."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,13 @@ class Fleet:
         """
         try:
             return sorted(self.client.nthreads())
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        except _GONE as error:
             raise StillroomError(f"the Dask scheduler does not answer any more ({self.about}): {error}") from error
+
+    def withdraw(self, token: str) -> None:
+        """Have workers drop what was registered with them by that name, where the scheduler is still there."""
+        with suppress(*_GONE):
+            self.client.unregister_worker_plugin(token)
 
     def mend(self) -> None:
         """Ask again for jobs that have ended; local workers are started again by themselves."""
@@ -76,7 +83,7 @@ class Fleet:
 
     def close(self) -> None:
         """End what we started."""
-        with suppress(OSError, TimeoutError):
+        with suppress(*_GONE):
             self.client.close(timeout=_CLOSE_SECONDS)
         if self.cluster is not None:
             # Nothing is in hand; a process that has torch in it takes long to end by itself, and says so.

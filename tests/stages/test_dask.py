@@ -296,6 +296,19 @@ def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
             work.run(body, names(3))
 
 
+@pytest.mark.parametrize("error", [OSError, TimeoutError, ValueError, RuntimeError("ConnectionPool is closed")])
+def test_a_scheduler_that_is_gone_needs_no_good_bye(error):
+    """Whatever its client says then: the error that is on its way is the one to see."""
+
+    def gone(*_, **__):
+        raise error
+
+    client = SimpleNamespace(unregister_worker_plugin=gone, close=gone)
+    fleet = daskcluster.Fleet(client, None, 0, None, None, False, "here")
+    fleet.withdraw("stillroom-s-0")
+    fleet.close()
+
+
 @pytest.mark.parametrize("workers", [0, -1])
 def test_a_number_of_workers_that_is_none_is_refused(workers):
     with pytest.raises(ConfigError, match=f"--workers is {workers}"):

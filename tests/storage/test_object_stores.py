@@ -84,11 +84,16 @@ def nth(number, fault, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["bytes", "file"])
 @pytest.mark.parametrize(
-    "what",
-    [(1, "500", "POST"), (2, "dropped", "PUT"), (3, "lost", "PUT"), (2, "lost", "POST")],
-    ids=["not begun", "a part dropped", "a part's answer lost", "put together, the answer lost"],
+    ("what", "way"),
+    [
+        ((1, "500", "POST"), "file"),
+        ((2, "dropped", "PUT"), "bytes"),
+        ((3, "lost", "PUT"), "file"),
+        ((2, "lost", "POST"), "bytes"),
+        ((2, "lost", "POST"), "file"),
+    ],
+    ids=["not begun", "a part dropped", "a part's answer lost", "put together, the answer lost", "the same of a file"],
 )
 def test_a_large_object_goes_in_parts_and_is_seen_only_whole(place, s3, quick, monkeypatch, what, way):
     monkeypatch.setenv(TIMEOUT, "30")
