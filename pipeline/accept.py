@@ -12,10 +12,11 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 import nvidia.dali.experimental.dynamic as dali
-import nvidia.dali.types as types
 from nvidia import nvimgcodec
 
 from .container import outline
+from .decoding import DECODING
+from .runs import runs
 from .verdict import Accepted, Rejected, Verdict
 
 FORMATS = ("jpeg", "png", "webp")
@@ -43,7 +44,7 @@ def examine(images: Sequence[npt.NDArray[np.uint8]], max_pixels: int) -> list[Ve
     verdicts: list[Verdict | None] = [verdict for verdict, _ in headers]
     needed = [claimed for _, claimed in headers]
     good = [place for place, verdict in enumerate(verdicts) if verdict is None]
-    for places in _batches(good, needed):
+    for places in runs(good, needed.__getitem__, _BATCH_BYTES):
         for place, verdict in zip(places, _decode([images[place] for place in places]), strict=True):
             verdicts[place] = verdict
     return [verdict for verdict in verdicts if verdict is not None]
@@ -78,20 +79,6 @@ def _read_header(image: npt.NDArray[np.uint8], max_pixels: int) -> tuple[Rejecte
     return None, needed
 
 
-def _batches(places: list[int], needed: list[int]) -> Iterator[list[int]]:
-    """Places in runs whose images can be decoded together in memory."""
-    batch: list[int] = []
-    total = 0
-    for place in places:
-        if batch and total + needed[place] > _BATCH_BYTES:
-            yield batch
-            batch, total = [], 0
-        batch.append(place)
-        total += needed[place]
-    if batch:
-        yield batch
-
-
 def _decode(images: list[npt.NDArray[np.uint8]]) -> list[Verdict]:
     """Decode together; where that fails, each alone, to find out which."""
     try:
@@ -114,14 +101,7 @@ def _decode_one(image: npt.NDArray[np.uint8]) -> Verdict:
 
 
 def _shapes(images: list[npt.NDArray[np.uint8]]) -> list[tuple[int, ...]]:
-    # The same operator and arguments as in `render`.
-    decoded = dali.decoders.image(
-        dali.batch([dali.tensor(image) for image in images]),
-        device="cpu",
-        output_type=types.RGB,
-        hw_decoder_load=0.0,
-        jpeg_fancy_upsampling=True,
-    )
+    decoded = dali.decoders.image(dali.batch([dali.tensor(image) for image in images]), device="cpu", **DECODING)
     decoded.evaluate()
     return list(decoded.shape)
 

@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..storage.errors import StillroomError
+from .runs import runs
 from .verdict import Accepted, Rejected, Verdict
 
 SECONDS = 10
@@ -27,7 +28,7 @@ WALL_SECONDS = 60
 """The same by the clock, on a machine that does other work too, or where a decoder waits for ever."""
 MEMORY = 1_600_000_000
 """Bytes that decoding may take, beyond what the process holds when it starts."""
-_TOGETHER = 64 * 2**20
+TOGETHER = 64 * 2**20
 """Encoded bytes that are sent at a time."""
 _TIMEOUTS = (signal.SIGPROF, signal.SIGALRM)
 
@@ -55,7 +56,7 @@ class Quarantine:
     def examine(self, images: Sequence[Image], max_pixels: int) -> list[Verdict]:
         """Judge images, each uint8 [bytes]; see `accept.examine`."""
         verdicts: list[Verdict] = []
-        for batch in _batches(images):
+        for batch in runs(images, len, TOGETHER):
             answer = self._ask(batch, max_pixels)
             if isinstance(answer, str):
                 # One of them; what was judged before it does not weigh on it.
@@ -166,16 +167,3 @@ def _close_pipes(process: "subprocess.Popen[bytes]") -> None:
             pipe.close()
         except BrokenPipeError:
             continue  # what was left to be sent has no reader
-
-
-def _batches(images: Sequence[Image]) -> Iterator[list[Image]]:
-    batch: list[Image] = []
-    total = 0
-    for image in images:
-        if batch and total + len(image) > _TOGETHER:
-            yield batch
-            batch, total = [], 0
-        batch.append(image)
-        total += len(image)
-    if batch:
-        yield batch

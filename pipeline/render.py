@@ -21,6 +21,7 @@ from nvidia.dali import Pipeline
 from ..storage.errors import DataError, StillroomError
 from .backend import Backend
 from .culprit import culprit
+from .decoding import DECODING
 from .device import own_device
 from .request import Request
 
@@ -188,18 +189,16 @@ class Renderer:
         fed = fn.external_source(
             source=lambda: _fed_by(renderer), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True
         )
-        # `hw_decoder_load` 0: two engines that round differently would share a batch by its composition.
-        decoding = {"output_type": types.RGB, "hw_decoder_load": 0.0, "jpeg_fancy_upsampling": True}
         # On the CPU, a window can be decoded for itself, with the same bits at two thirds of the time; several of one
         # image cost less cut from the whole.
         alone = device == "cpu" and self.views == 1
-        image = None if alone else fn.decoders.image(fed[0], device=device, **decoding)
+        image = None if alone else fn.decoders.image(fed[0], device=device, **DECODING)
         step = 3 if self.colour else 2
         outputs = []
         for first in range(1, len(fed), step):
             window, flip = fed[first], fed[first + 1]
             cut = (
-                fn.decoders.image_slice(fed[0], window[0:2], window[2:4], axes=(0, 1), device=device, **decoding)
+                fn.decoders.image_slice(fed[0], window[0:2], window[2:4], axes=(0, 1), device=device, **DECODING)
                 if alone
                 else fn.slice(image, window[0:2], window[2:4], axes=(0, 1))
             )

@@ -1,12 +1,13 @@
 """What is rendered together: encoded images and their views' parameters, cut to what fits into memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from .recipe import Views
+from .runs import runs
 
 DECODED_PIXELS = 64_000_000
 """Of the images that are decoded together, at most: 192 MB; a batch of larger ones is rendered in parts."""
@@ -39,7 +40,10 @@ class Request:
                 [views.take(np.arange(start, stop)) for views in self.views],
                 None if self.names is None else _shifted(self.names, start),
             )
-            for start, stop in _parts(pixels, most)
+            for start, stop in (
+                (part[0], part[-1] + 1)
+                for part in runs(range(len(pixels)), pixels.tolist().__getitem__, DECODED_PIXELS, most)
+            )
         ]
 
 
@@ -50,14 +54,3 @@ def _shifted(names: Callable[[int], str], start: int) -> Callable[[int], str]:
 def sample_names(keys: Sequence[str], where: object) -> Callable[[int], str]:
     """Names for messages: each sample's key, and where it is from."""
     return lambda place: f"sample {keys[place]!r} of {where}"
-
-
-def _parts(pixels: npt.NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    start, total = 0, 0
-    for place, count in enumerate(pixels.tolist()):
-        if place > start and (place - start == most or total + count > DECODED_PIXELS):
-            yield start, place
-            start, total = place, 0
-        total += count
-    if len(pixels):
-        yield start, len(pixels)

@@ -14,6 +14,7 @@ import nvidia.dali.types as types
 from nvidia.dali import Pipeline
 from PIL import Image
 
+from .decoding import DECODING
 from .verdict import Accepted
 
 _QUALITY = 95
@@ -59,10 +60,6 @@ def _decoder() -> Any:
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1, exec_dynamic=True)
     with pipeline:
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
-        # The same operator and arguments as in `render`.
-        pixels = fn.decoders.image(
-            encoded, device="cpu", output_type=types.RGB, hw_decoder_load=0.0, jpeg_fancy_upsampling=True
-        )
-        pipeline.set_outputs(pixels)
+        pipeline.set_outputs(fn.decoders.image(encoded, device="cpu", **DECODING))
     pipeline.build()
     return pipeline

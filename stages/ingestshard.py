@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..pipeline.config import Config
-from ..pipeline.quarantine import examine_apart
+from ..pipeline.quarantine import TOGETHER, examine_apart
+from ..pipeline.runs import runs
 from ..pipeline.seeds import uid_of
 from ..pipeline.shrink import shrunk
 from ..pipeline.verdict import Accepted, Rejected
@@ -25,10 +26,7 @@ from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source
 from .stage import Advance
 
-_TOGETHER = 64
-"""Images that are judged in one go, at most."""
-_BYTES_TOGETHER = 64 * 2**20
-"""Their encoded size, beyond which no more are added."""
+_JUDGED_TOGETHER = 64
 
 
 def ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
@@ -81,7 +79,7 @@ def _judged(
         rejected: takes the others, by key and reason.
         advance: is told of all.
     """
-    for batch in _batches(samples):
+    for batch in runs(samples, _weight, TOGETHER, _JUDGED_TOGETHER):
         verdicts = iter(examine_apart([item.image for item in batch if isinstance(item, Sample)], max_pixels))
         for item in batch:
             verdict = next(verdicts) if isinstance(item, Sample) else item.verdict
@@ -107,18 +105,8 @@ def _smaller(sample: Sample, verdict: Accepted, max_side: int) -> tuple[Sample, 
     return (sample, verdict) if found is None else (sample.with_image(found[0]), found[1])
 
 
-def _batches(items: Iterator[Sample | Unusable]) -> Iterator[list[Sample | Unusable]]:
-    """What is judged together."""
-    batch: list[Sample | Unusable] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += len(item.image) if isinstance(item, Sample) else 0
-        if len(batch) == _TOGETHER or size >= _BYTES_TOGETHER:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _weight(item: Sample | Unusable) -> int:
+    return len(item.image) if isinstance(item, Sample) else 0
 
 
 def _images(tar: Slices) -> Iterator[Member]:

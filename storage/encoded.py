@@ -19,7 +19,7 @@ import xxhash
 from .errors import DamagedObjectError
 from .index import ShardIndex
 from .nameless import nameless_file, naming_its_folder, read_at, write_at
-from .place import PIECE, Place
+from .place import Place
 
 Image = npt.NDArray[np.uint8]
 ENCODED_MB = 4096
@@ -190,9 +190,10 @@ def fetched(place: Place, name: str, checked: Checked) -> Fetched:
     copy = nameless_file()
     try:
         with naming_its_folder():
-            for first in range(start, stop, PIECE):
-                piece = memoryview(place.read_range(name, first, min(first + PIECE, stop)))
-                write_at(copy.fileno(), piece, first - start)
+            filled = 0
+            for piece in place.pieces(name, start, stop):
+                write_at(copy.fileno(), memoryview(piece), filled)
+                filled += len(piece)
     except BaseException:
         copy.close()
         raise

@@ -48,6 +48,11 @@ class Place(ABC):
             MissingObjectError: there is none of that name.
         """
 
+    def pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes [start, stop) of an object as `read_range` gives them, in order, each of at most `PIECE` bytes."""
+        for first in range(start, stop, PIECE):
+            yield self.read_range(name, first, min(first + PIECE, stop))
+
     @abstractmethod
     def size(self, name: str) -> int | None:
         """Size of an object in bytes, or None where there is none."""

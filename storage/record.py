@@ -51,8 +51,7 @@ class Written:
         if size is None:
             return cls.of(place.read(name))
         state, found = xxhash.xxh3_128(), 0
-        for start in range(0, size, PIECE):
-            piece = place.read_range(name, start, min(start + PIECE, size))
+        for piece in place.pieces(name, 0, size):
             state.update(piece)
             found += len(piece)
         return cls(found, str(state.hexdigest()))

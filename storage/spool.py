@@ -7,14 +7,13 @@ is in the bytes.
 import io
 import sys
 import weakref
-from collections.abc import Iterator
 from typing import IO, Protocol
 
 import xxhash
 
 from .errors import MissingObjectError
 from .nameless import nameless_file, naming_its_folder, read_at, write_at
-from .place import PIECE, Place
+from .place import Place
 from .record import Written
 
 
@@ -49,15 +48,24 @@ class Spool:
         Raises:
             MissingObjectError: there is none of that name.
         """
-        found = cls(within)
         size = place.size(name)
         if size is None:
             raise MissingObjectError(f"{place}/{name} does not exist")
         if size <= within:
-            found._take(place.read(name))
-        else:
-            for start in range(0, size, PIECE):
-                found.write(place.read_range(name, start, min(start + PIECE, size)))
+            return cls.of(place.read(name))
+        found = cls(within)
+        for piece in place.pieces(name, 0, size):
+            found.write(piece)
+        return found
+
+    @classmethod
+    def of(cls, data: bytes) -> "Spool":
+        """What is in memory, without a copy."""
+        found = cls()
+        found._memory = io.BytesIO(data)
+        found._memory.seek(0, io.SEEK_END)
+        found._digest.update(data)
+        found._size = len(data)
         return found
 
     def write(self, data: bytes | memoryview) -> int:
@@ -77,13 +85,6 @@ class Spool:
         self._digest.update(data)
         self._size += len(data)
         return len(data)
-
-    def _take(self, data: bytes) -> None:
-        """The first of it, without a copy."""
-        self._memory = io.BytesIO(data)
-        self._memory.seek(0, io.SEEK_END)
-        self._digest.update(data)
-        self._size = len(data)
 
     @property
     def written(self) -> Written:
@@ -108,11 +109,6 @@ class Spool:
         if read_at(self._file.fileno(), memoryview(found), start) < len(found):
             raise EOFError("a nameless file is shorter than what was written to it")
         return bytes(found)
-
-    def pieces(self) -> Iterator[bytes]:
-        """All of it, in order."""
-        for start in range(0, self._size, PIECE):
-            yield self[start : start + PIECE]
 
     def write_to(self, place: Place, name: str) -> Written:
         """Write it as an object, whole."""

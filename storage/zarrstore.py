@@ -14,7 +14,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from .errors import DamagedObjectError, MissingObjectError
 from .ledger import Written
 from .place import PIECE, Place
-from .spool import Spool
+from .spool import Slices, Spool
 
 METADATA = "zarr.json"
 
@@ -207,7 +207,7 @@ class RecordingStore(_PlaceStore):
     def __init__(self, place: Place, *, creates: str | None = None) -> None:
         super().__init__(place, read_only=False)
         self.creates = creates
-        self._held: dict[str, bytes | Spool] = {}
+        self._held: dict[str, Spool] = {}
         self.written: dict[str, Written] = {}
 
     async def exists(self, key: str) -> bool:
@@ -219,26 +219,22 @@ class RecordingStore(_PlaceStore):
             raise MissingObjectError(
                 f"{self.place}/{key} is missing; `stillroom verify --repair` has the task that writes it done again"
             )
-        self.hold(key, value.to_bytes())
+        self.hold(key, Spool.of(value.to_bytes()))
 
-    def hold(self, name: str, data: bytes | Spool) -> None:
+    def hold(self, name: str, data: Spool) -> None:
         """Take an object that was not written by Zarr."""
         self._held[name] = data
-        self.written[name] = data.written if isinstance(data, Spool) else Written.of(data)
+        self.written[name] = data.written
 
     def release(self) -> None:
         """Write what was held since the last time, in the order in which it came."""
         while self._held:
             key = next(iter(self._held))
-            data = self._held[key]
-            if isinstance(data, Spool):
-                data.write_to(self.place, key)
-            else:
-                self.place.write(key, data)
+            self._held[key].write_to(self.place, key)
             del self._held[key]
 
     def _get(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
-        data: bytes | Spool
+        data: Slices
         if key in self._held:
             data = self._held[key]
         elif self._sees(key) and self.place.size(key) is not None:

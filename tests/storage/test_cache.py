@@ -306,7 +306,7 @@ def test_an_open_cache_reads_on_while_it_grows(whole):
 def test_growth_that_was_stopped_among_its_writes_loses_nothing_and_goes_on(whole, monkeypatch, done):
     def stopped(self):
         for name in list(self._held)[:done]:
-            self.place.write(name, self._held[name])
+            self._held[name].write_to(self.place, name)
         raise KeyboardInterrupt
 
     its = writer(whole, views=8)

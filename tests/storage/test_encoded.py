@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.storage import encoded, record
+from stillroom.storage import record
 from stillroom.storage.encoded import Allowance, Checked, Picked, extent, fetched, picked, whole
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.index import ShardIndex
@@ -142,7 +142,7 @@ def test_nothing_is_left_open_or_lying_about(place, tmp_path, monkeypatch):
 
 def test_a_copy_that_fails_is_closed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(encoded, "PIECE", 10_000)
+    monkeypatch.setattr("stillroom.storage.place.PIECE", 10_000)
     tar, checked, _ = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -174,7 +174,7 @@ def test_a_full_disk_names_the_folder_for_temporary_files(small_disk, monkeypatc
 
 
 def test_a_remote_tar_is_read_once_and_in_few_pieces(monkeypatch):
-    monkeypatch.setattr(encoded, "PIECE", 40_000)
+    monkeypatch.setattr("stillroom.storage.place.PIECE", 40_000)
     tar, checked, files = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -247,6 +247,7 @@ def test_what_could_not_be_read_is_given_back():
 @pytest.mark.parametrize("kept", [0, 1, 999, 1000, 1001, 5000, None])
 def test_a_large_object_is_compared_in_pieces(place, monkeypatch, kept):
     monkeypatch.setattr(record, "PIECE", 1000)
+    monkeypatch.setattr("stillroom.storage.place.PIECE", 1000)
     data = np.random.default_rng(0).bytes(5000)[:kept]
     place.write("object", data + b"more" if kept is None else data)
     for expected in (10, 5000):

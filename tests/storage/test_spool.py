@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.storage import localplace, spool
+from stillroom.storage import localplace
 from stillroom.storage.errors import MissingObjectError
 from stillroom.storage.record import Written
 from stillroom.storage.shards import pack, scan_tar
@@ -71,8 +71,7 @@ def test_it_is_in_memory_as_far_as_that_reaches(within):
 
 @pytest.mark.parametrize("within", WITHIN)
 def test_as_an_object_it_is_the_same(place, monkeypatch, within):
-    for module in (spool, localplace):
-        monkeypatch.setattr(module, "PIECE", 7_000)
+    monkeypatch.setattr(localplace, "PIECE", 7_000)
     assert filled(within).write_to(place, "a/b") == Written.of(DATA)
     assert place.read("a/b") == DATA
     assert Spool(within).write_to(place, "a/empty") == Written.of(b"")
@@ -91,7 +90,7 @@ def test_it_can_be_written_on_after_it_was_written(place):
 
 @pytest.mark.parametrize("within", WITHIN)
 def test_an_object_is_read_in_one_go_where_it_fits(place, monkeypatch, within):
-    monkeypatch.setattr(spool, "PIECE", 7_000)
+    monkeypatch.setattr("stillroom.storage.place.PIECE", 7_000)
     place.write("a", DATA)
     whole, ranges = [], []
     read, read_range = place.read, place.read_range

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
+from stillroom.storage import place as place_module
 from stillroom.storage import record, zarrstore
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.ledger import Written
@@ -49,7 +50,7 @@ class Written4:
 def touched(request, monkeypatch):
     """How an object is looked at when it is first touched."""
     if request.param == "in pieces":
-        for module in (zarrstore, record):
+        for module in (place_module, zarrstore, record):
             monkeypatch.setattr(module, "PIECE", 40)
     return request.param
 
