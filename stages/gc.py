@@ -9,7 +9,7 @@ from ..storage import errornotes
 from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
 from ..storage.errors import StillroomError, UnreachableError
 from ..storage.ledger import Ledger
-from ..storage.place import temporary_of
+from ..storage.place import temporary_of, temporary_root
 from ..storage.sealed import SEALED_TASK, DamagedSealError
 from ..storage.sealing import left_over
 from .places import Holding, holdings
@@ -86,30 +86,33 @@ def _notes(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
 
 
 def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
-    for name in list(holding.names()):
-        writer = temporary_of(name)
-        if writer is None:
-            continue
-        size = holding.place.size(name)
-        if size is None:
-            continue
-        if not writer.ended() and _age(holding, name) < _ABANDONED_SECONDS:
-            yield Leftover(holding.name, name, size, "its writer may still run; it goes when it is a day old")
+    """Files that were not finished, and the scratch folders of commands."""
+    found: dict[str, list[str]] = {}
+    for name in holding.names():
+        if temporary_of(name) is not None and (root := temporary_root(name)) is not None:
+            found.setdefault(root, []).append(name)
+    for root, names in found.items():
+        sizes = [size for name in names if (size := holding.place.size(name)) is not None]
+        if not sizes:
+            continue  # gone meanwhile
+        writer = temporary_of(root)
+        assert writer is not None
+        if not writer.ended() and _age(holding, root) < _ABANDONED_SECONDS:
+            yield Leftover(holding.name, root, sum(sizes), "its writer may still run; it goes when it is a day old")
             continue
         if not dry_run:
-            holding.place.delete(name)
-        yield Leftover(holding.name, name, size)
+            if names == [root]:
+                holding.place.delete(root)
+            else:
+                holding.place.delete_folder(root)
+        yield Leftover(holding.name, root, sum(sizes))
 
 
-def _age(holding: Holding, name: str) -> float:
-    """Seconds since a file was written; without end for an object store, where nothing is temporary."""
-    path = holding.place.local(name)
-    if path is None:
-        return float("inf")
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+def _age(holding: Holding, root: str) -> float:
+    """Seconds since a temporary file, or anything in a scratch folder, was written; 0 where that is not known."""
+    folder = root.rpartition("/")[0]
+    times = [when for name, when in holding.place.times(folder).items() if temporary_root(name) == root]
+    return time.time() - max(times) if times else 0.0
 
 
 def _sealed(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:

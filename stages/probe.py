@@ -3,10 +3,8 @@
 Views are rendered, classified, encoded, measured and written exactly as the teacher stage does it. Nothing of it stays.
 """
 
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +22,7 @@ from ..storage.layout import TEACHERS, Layout
 from ..storage.ledger import Ledger, Record
 from ..storage.logits import TeacherInfo
 from ..storage.losses import FACTS
-from ..storage.place import TEMPORARY, Place
+from ..storage.place import Place
 from ..storage.plainwriter import PlainWriter
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot
@@ -59,7 +57,7 @@ def probe(
         model: of the transform codec.
         advance: called with how many views are done.
     """
-    with _scratch(cache.place) as place:
+    with cache.place.scratch("estimate") as place:  # writing takes as long there as in the cache
         return _Prober(config, section, cache, data, model, advance, place).result()
 
 
@@ -226,23 +224,3 @@ class _Prober:
         ledger = Ledger(place)
         temperatures = self.config.cache.temperatures
         return TeacherWriter(ledger, layout, self.section.name, info, self.cache.info.views, views, model, temperatures)
-
-
-@contextmanager
-def _scratch(place: Place) -> Iterator[Place]:
-    """A place beside the cache's objects, so that writing takes as long as theirs; empty before and gone after."""
-    name = f"{TEMPORARY}estimate"
-    _clear(place.at(name))
-    try:
-        yield place.at(name)
-    finally:
-        _clear(place.at(name))
-
-
-def _clear(place: Place) -> None:
-    folder = place.local()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        for name in list(place.list()):
-            place.delete(name)

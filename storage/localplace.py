@@ -1,12 +1,12 @@
 """A place on a local or shared file system, whose writes outlive a crash of the machine once they return.
 
-Whatever changes the disk goes through `os` here, so that tests can watch each call, and kill or fail at it.
+Whatever writes to the disk goes through `os` here, so that tests can watch each call, and kill or fail at it.
 """
 
 import builtins
 import errno
 import os
-import secrets
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import MissingObjectError
-from .place import PIECE, TEMPORARY, Place
-from .process import Process
+from .place import PIECE, Place, temporary_name
 
 
 class LocalPlace(Place):
@@ -50,7 +49,9 @@ class LocalPlace(Place):
         self._replace(name, _pieces(file.fileno()))
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
-        """Temporary file, fsync, link: it fails where the name is taken, on network file systems too."""
+        """Temporary file, fsync, link, fsync of the folder. The link fails where the name is taken, on network file
+        systems too.
+        """
         path = self.root / name
         with _temporary(path, [data]) as temporary:
             try:
@@ -60,9 +61,15 @@ class LocalPlace(Place):
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
                     raise
-                return _create_without_links(path, data)
+                if not _create_without_links(path, data):
+                    return False
             finally:
                 _unlink_if_possible(temporary)
+        try:
+            _sync_folder(path.parent)
+        except BaseException:
+            _unlink_if_possible(path)  # else a claim would stay that its writer does not know of
+            raise
         return True
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -90,6 +97,10 @@ class LocalPlace(Place):
             if only is not None and self.read(name) != only:
                 return
             os.unlink(self.root / name)  # noqa: PTH108
+
+    def delete_folder(self, folder: str) -> None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.root / folder)
 
     def at(self, name: str) -> "LocalPlace":
         return LocalPlace(self.root / name)
@@ -119,7 +130,7 @@ class LocalPlace(Place):
 def _temporary(path: Path, data: Iterable[bytes | memoryview]) -> Iterator[Path]:
     """A file beside `path` that holds `data`, durable; gone after an error."""
     _make_folder(os.path.abspath(path.parent))  # noqa: PTH100
-    temporary = path.with_name(f"{TEMPORARY}{Process.here().short()}-{secrets.token_hex(6)}-{path.name}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -160,6 +171,8 @@ def _create_without_links(path: Path, data: bytes | memoryview) -> bool:
     try:
         with file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     except BaseException:
         _unlink_if_possible(path)
         raise

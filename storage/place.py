@@ -5,26 +5,42 @@ the objects mean.
 """
 
 import builtins
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from .process import Process
 
 TEMPORARY = ".partial-"
-"""Prefix of a file that is being written; its process follows. What still has it after a kill is garbage."""
+"""Prefix of a file, or of a scratch folder, in the making; its process follows. What a kill leaves of it is garbage."""
 
 PIECE = 32 * 2**20
 """Bytes of a large object that are in memory at a time where not all of it is wanted there."""
 
 
-def temporary_of(name: str) -> Process | None:
-    """The process that is writing, or was killed while writing, a temporary file; None for any other file."""
-    file = name.rpartition("/")[2]
-    if not file.startswith(TEMPORARY):
+def temporary_name(name: str) -> str:
+    """A new name for a temporary file or folder of this process that is to become `name`, or to serve it."""
+    return f"{TEMPORARY}{Process.here().short()}-{secrets.token_hex(6)}-{name}"
+
+
+def temporary_root(path: str) -> str | None:
+    """The temporary file or folder that a path is or lies in; None for any other path."""
+    folders = path.split("/")
+    for depth, name in enumerate(folders, 1):
+        if name.startswith(TEMPORARY):
+            return "/".join(folders[:depth])
+    return None
+
+
+def temporary_of(path: str) -> Process | None:
+    """The process that is writing, or was killed while writing, a temporary path; None for any other path."""
+    root = temporary_root(path)
+    if root is None:
         return None
-    return Process.from_short("-".join(file.removeprefix(TEMPORARY).split("-")[:3]))
+    return Process.from_short("-".join(root.rpartition("/")[2].removeprefix(TEMPORARY).split("-")[:3]))
 
 
 class Place(ABC):
@@ -70,7 +86,7 @@ class Place(ABC):
 
     @abstractmethod
     def create(self, name: str, data: bytes | memoryview) -> bool:
-        """Write an object whole where there is none of that name.
+        """Write an object whole where there is none of that name; durable on return.
 
         Args:
             name: of the object.
@@ -96,6 +112,25 @@ class Place(ABC):
             name: of the object.
             only: remove it where it holds these bytes alone, as it is now. Looking and removing are two steps.
         """
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove every object under a folder; no error where there is none."""
+        for name in list(self.list(folder)):
+            self.delete(name)
+
+    @contextmanager
+    def scratch(self, name: str) -> "Iterator[Place]":
+        """An empty place of this process's own, below this one; what is in it goes at the end, or by `gc` after a kill.
+
+        Args:
+            name: what it is for.
+        """
+        folder = temporary_name(name)
+        try:
+            yield self.at(folder)
+        finally:
+            with suppress(OSError):  # what cannot be removed is garbage, no failure
+                self.delete_folder(folder)
 
     @abstractmethod
     def at(self, name: str) -> "Place":

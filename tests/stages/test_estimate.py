@@ -1,6 +1,7 @@
 """What is predicted is what comes: bytes and objects of the real run, and plans that no machine here could run."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,11 +13,13 @@ from stillroom.stages.estimate import estimate
 from stillroom.stages.estimatetext import in_lines
 from stillroom.stages.executors import InProcess
 from stillroom.stages.forecast import Known, Plan, forecast
+from stillroom.stages.gc import collect
 from stillroom.stages.probed import Probe, Timed, Tried
 from stillroom.stages.progress import NoProgress
 from stillroom.stages.report.page import as_toml
 from stillroom.storage.cache import Cache
 from stillroom.storage.errors import ConfigError
+from stillroom.storage.place import temporary_of, temporary_root
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +70,63 @@ def test_the_pilot_is_kept_for_the_run_and_the_probe_leaves_nothing(make_config,
     assert again["teachers"][0]["pilot"]["rows"] == again["teachers"][0]["pilot"]["samples"] * 4
 
 
+def test_an_estimate_beside_another_one_leaves_its_scratch_folder_alone(make_config):
+    config = make_config()
+    seen = []
+
+    class During(NoProgress):
+        """Runs a second estimate when the first has written something, and is still to read it."""
+
+        def advance(self, units):
+            if not seen and scratch(config):
+                seen.append(scratch(config))
+                estimated(config)
+                seen.append(scratch(config))
+
+    estimate(config, InProcess(), During())
+    assert seen[1] == seen[0] != []
+    assert scratch(config) == []
+
+
+def scratch(config):
+    return [name for name in config.cache_place.list() if temporary_of(name) is not None]
+
+
+def test_gc_removes_the_scratch_folder_of_a_killed_estimate_and_of_no_other(make_config, tmp_path):
+    config = make_config()
+    estimated(config)
+    before = set(config.cache_place.list())
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(config))
+    killed = subprocess.run([sys.executable, "-c", DIE, "estimate", str(path)], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = set(config.cache_place.list()) - before
+    assert left
+    with config.cache_place.scratch("estimate") as live:
+        live.write("object", b"x")
+        gone = list(collect(config))
+        assert live.read("object") == b"x"
+    (removed,) = (item for item in gone if not item.kept)
+    assert removed.name == temporary_root(min(left))
+    assert removed.size > 0
+    assert set(config.cache_place.list()) == before
+    assert not list(config.cache_place.local().glob(".partial-*"))
+
+
+DIE = """
+import os, signal
+import stillroom.stages.probe as p
+from stillroom.stages.cli import main
+p.SECONDS = 0.3
+p.Probe = lambda **_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def codecs_of(found):
+    return {codec["name"]: codec for codec in found["teachers"][0]["codecs"]}
+
+
 def test_plans_far_larger_than_the_machine_grow_as_their_views_do(make_config):
     config = make_config({"cache": {"codec": "transform"}, "data": {"samples_per_shard": 1000}})
     found = estimated(config, samples=1_281_167, views=300)
@@ -87,7 +147,7 @@ def test_plans_far_larger_than_the_machine_grow_as_their_views_do(make_config):
 
 def test_every_codec_is_there_with_its_price_and_error(make_config):
     found = estimated(make_config({"cache": {"codec": "topk:4"}}))
-    by_name = {codec["name"]: codec for codec in found["teachers"][0]["codecs"]}
+    by_name = codecs_of(found)
     assert list(by_name) == ["float32", "float16", "int8", "topk:10", "sqrtp:0.05", "transform", "topk:4"]
     assert by_name["float32"]["kl_mean"] == [0.0] * 4
     assert max(by_name["transform"]["kl_mean"]) <= 0.02

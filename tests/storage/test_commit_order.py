@@ -1,17 +1,21 @@
 """The order of a commit, call by call: an object is durable under its own name before the next step begins."""
 
+import errno
 import itertools
+import os
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from trials.onetask import TASK, OneTask
-from trials.watched import watching
+from trials.watched import Fail, watching
 
 from stillroom.storage import localplace
 from stillroom.storage.claims import Claims
 from stillroom.storage.localplace import LocalPlace
 
 OBJECT = ["open", "write", "fsync", "close", "replace", "open folder", "fsync folder", "close folder"]
-CLAIM = ["open", "write", "fsync", "close", "link", "unlink"]
+CLAIM = ["open", "write", "fsync", "close", "link", "unlink", "open folder", "fsync folder", "close folder"]
 
 
 def told(call):
@@ -84,6 +88,35 @@ def test_a_folder_that_another_process_made_is_made_durable_once(tmp_path):
         synced.append([call.path for call in calls if told(call) == "fsync folder"])
     assert str(tmp_path) in synced[0]
     assert synced[1] == [str(tmp_path / "one")]
+
+
+def test_what_is_created_is_durable_under_its_own_name(tmp_path):
+    """`unseal` restores records by `create`, and then deletes the parts that held them."""
+    place = LocalPlace(tmp_path)
+    place.write("first", b"the folder itself is durable from here on")
+    with watching() as calls:
+        assert place.create("object", b"x")
+    assert [told(call) for call in calls] == CLAIM
+
+
+def test_what_is_created_where_there_are_no_links_is_durable_too(tmp_path, monkeypatch):
+    """As on a mounted bucket."""
+    place, synced = LocalPlace(tmp_path), []
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EPERM, "Operation not permitted")))
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(str(Path(f"/proc/self/fd/{file}").readlink())))
+    assert place.create("object", b"x")
+    assert synced[-2:] == [str(tmp_path / "object"), str(tmp_path)]
+    assert not place.create("object", b"y")
+    assert place.read("object") == b"x"
+
+
+def test_what_could_not_be_made_durable_is_not_created(tmp_path):
+    """A claim that stays would keep everybody out for as long as its writer lives, who does not know of it."""
+    place = LocalPlace(tmp_path)
+    place.write("first", b"x")
+    with watching(Fail("fsync", 1, errno.EIO)), pytest.raises(OSError, match="Input/output"):
+        place.create("object", b"x")
+    assert list(place.list()) == ["first"]
 
 
 def test_the_first_layout_writes_its_record_last_and_a_larger_one_first(tmp_path):
