@@ -1,6 +1,7 @@
 """The command line: reads a config, chooses an executor, runs stages, says what came of it.
 
-Exit status: 0 done, 1 failed, 2 wrong usage or config, 75 stopped by SIGTERM or SIGUSR1: run it again.
+Exit status: 0 done, 1 failed, 2 wrong usage or config, 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C: run it
+again.
 """
 
 import json

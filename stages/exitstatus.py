@@ -1,9 +1,10 @@
 """From how a command ends to its exit status, and a line for people.
 
-0 done, 1 failed, 2 wrong usage or config, 75 stopped by SIGTERM or SIGUSR1: run it again.
+0 done, 1 failed, 2 wrong usage or config, 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C: run it again.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ from cyclopts import CycloptsError
 
 from ..storage.errors import StillroomError
 from .stop import EXIT_STATUS, Stopped
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 def status_of_call(call: Callable[[], Any]) -> int:
@@ -34,7 +37,7 @@ def status_of_call(call: Callable[[], Any]) -> int:
         return 1
     except Stopped as stopped:
         print(f"stillroom: stopped by {stopped}; what was finished is kept, run again to go on", file=sys.stderr)
-        return EXIT_STATUS
+        return _INTERRUPTED if str(stopped) == signal.SIGINT.name else EXIT_STATUS
     except KeyboardInterrupt:
         print("stillroom: interrupted; what was finished is kept, run again to go on", file=sys.stderr)
-        return 130
+        return _INTERRUPTED

@@ -150,7 +150,7 @@ class Session:
     def finish(self) -> None:
         """Weights with what they need to be used as a teacher, then the record, then no checkpoint any more."""
         figures = self._metrics.at("eval", self.step) if self._metrics is not None else {}
-        self.facts = {
+        facts: dict[str, Any] = {
             "epochs": self.student.epochs,
             "steps": self.trainer.steps,
             "seconds": round(time.perf_counter() - self._started, 3),
@@ -158,13 +158,18 @@ class Session:
             **{name: round(value, 6) for name, value in figures.items()},
         }
         self._opened.close()
-        if not self._writes:
-            return
-        if self._faithful:
-            self.facts = {**self.facts, "faithful": {name: found.facts() for name, found in self._faithful.items()}}
-        if self._drift:
-            self.facts = {**self.facts, "drift": {name: found.facts() for name, found in self._drift.items()}}
-        place, facts = self._place, self.facts
+        if self._writes:
+            if self._faithful:
+                facts["faithful"] = {name: found.facts() for name, found in self._faithful.items()}
+            if self._drift:
+                facts["drift"] = {name: found.facts() for name, found in self._drift.items()}
+            self._write(facts)
+        self.facts = facts
+        if self._writes:
+            self._place.delete(CHECKPOINT)
+
+    def _write(self, facts: Mapping[str, Any]) -> None:
+        place = self._place
         about = {
             "model": self.student.model,
             "classes": json.dumps(self._classes, ensure_ascii=False),
@@ -179,7 +184,6 @@ class Session:
         written[METRICS] = Written.of(place.read(METRICS))
         of = fingerprint_digest(self._fingerprint)
         Ledger(place).put(Record(STUDENT_TASK, of, written, {**facts, "made_from": dict(self._fingerprint)}))
-        place.delete(CHECKPOINT)
 
     def _restore(self) -> tuple[float, int, Sequence[dict[str, Any]]]:
         """Go on from the last checkpoint, if there is one.

@@ -1,10 +1,12 @@
 """Being asked to stop: by a scheduler that needs the node, or a person who has waited long enough.
 
-SIGTERM or SIGUSR1 asks. The task in hand is finished if that takes no longer than the grace, and dropped otherwise; a
-student saves itself at its next step. What was finished is kept, so at most one task is lost.
+SIGTERM, SIGUSR1 or Ctrl-C asks. The task in hand is finished if that takes no longer than the grace, and dropped
+otherwise; a student saves itself at its next step. What was finished is kept, so at most one task is lost. A second
+Ctrl-C drops the task in hand at once.
 """
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +52,7 @@ class StopRequest:
     def listening(self) -> Iterator["StopRequest"]:
         """Listen to the signals until the context ends; only the main thread can."""
         before = {number: signal.signal(number, self._asked) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupted)
         before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._out_of_time)
         try:
             yield self
@@ -62,6 +65,16 @@ class StopRequest:
         if self.signal is None:
             self.signal = signal.Signals(number)
             signal.setitimer(signal.ITIMER_REAL, self.grace)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        print(
+            f"stillroom: stopping after the task in hand, or in {self.grace:.0f} s; Ctrl-C again drops it now",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._asked(number, frame)
 
     def _out_of_time(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         assert self.signal is not None

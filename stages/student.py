@@ -3,6 +3,7 @@
 One task per student. Its weights, its figures and what it was made from are left under its own place.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,7 +14,7 @@ from ..pipeline.ranks import Ranks
 from ..pipeline.settings import Student
 from ..pipeline.shared import SharedPass
 from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, ModelError
+from ..storage.errors import MissingObjectError, StillroomError
 from ..storage.ledger import Ledger
 from .assembly import evaluation_of, faithfulness_of, pass_of
 from .drifts import drift_of
@@ -22,7 +23,6 @@ from .places import STUDENT_TASK
 from .seeds import open_cache
 from .session import Session
 from .stage import Advance, Home, Stage, Task
-from .stop import Stopped
 
 
 def tasks(config: Config) -> Sequence[Task]:
@@ -90,11 +90,20 @@ def train(config: Config, students: Sequence[Student], advance: Advance) -> dict
             advance(session.step * student.batch_size)
         try:
             _teach(sessions, shared, advance)
-        except (Stopped, ModelError):  # one that diverges takes nothing from the others
+        except BaseException:  # whatever it is: a stop, Ctrl-C, a bad data shard, one student that diverges
             for session in sessions:
-                session.keep()
+                _keep(session)
             raise
     return {session.student.name: session.facts for session in sessions if session.facts is not None}
+
+
+def _keep(session: Session) -> None:
+    """Save a student on the way out; the error that is on its way must not be hidden by one of saving."""
+    try:
+        session.keep()
+    except (OSError, StillroomError) as error:
+        name = session.student.name
+        print(f"stillroom: student {name!r} goes on from its last checkpoint; saving failed: {error}", file=sys.stderr)
 
 
 def _teach(sessions: Sequence[Session], shared: SharedPass, advance: Advance) -> None:

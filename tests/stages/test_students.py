@@ -1,5 +1,6 @@
 """Students: they learn, from each kind of target; they resume exactly; they refuse what they were not made from."""
 
+import errno
 import json
 
 import numpy as np
@@ -12,11 +13,21 @@ from stillroom.pipeline.optim import build_optimizer
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.settings import Student
 from stillroom.pipeline.trainer import Trainer
+from stillroom.stages.checkpoint import load_checkpoint
 from stillroom.stages.digits import write_digits
 from stillroom.stages.metrics import read_metrics
+from stillroom.stages.session import Session
 from stillroom.storage.cache import Cache
-from stillroom.storage.errors import ConfigError, FingerprintError, MissingObjectError, ModelError, StillroomError
+from stillroom.storage.errors import (
+    ConfigError,
+    DamagedObjectError,
+    FingerprintError,
+    MissingObjectError,
+    ModelError,
+    StillroomError,
+)
 from stillroom.storage.ledger import Ledger
+from stillroom.storage.localplace import LocalPlace
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +200,77 @@ def test_an_evaluation_that_a_kill_lost_is_made_up(make_config, cached, run_stag
     assert {"top1", "top5", "kl"} <= facts.keys()
     steps = [line["step"] for line in read_metrics(config.student_place(config.student[0])) if line["event"] == "eval"]
     assert steps == [facts["steps"] // 2, facts["steps"]]
+
+
+ERRORS = {
+    "ctrl-c": KeyboardInterrupt(),
+    "bad-data-shard": DamagedObjectError("shards/000001.tar is not what was written"),
+    "full-disk": OSError(errno.ENOSPC, "No space left on device"),
+    "any-other": RuntimeError("a bug"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_whatever_ends_a_student_between_two_steps_it_goes_on_from_there(
+    make_config, cached, run_stages, monkeypatch, kind
+):
+    config = student_of(make_config, cached, name=f"ended-by-{kind}")
+    take = Session.take
+
+    def ends(self, batch):
+        if self.step == 6:
+            raise ERRORS[kind]
+        take(self, batch)
+
+    monkeypatch.setattr(Session, "take", ends)
+    with pytest.raises(type(ERRORS[kind])):
+        run_stages(config, "student")
+    state = load_checkpoint(config.student_place(config.student[0]))
+    assert state is not None
+    assert state["step"] == 6
+
+
+def test_a_student_that_cannot_be_saved_says_so_and_ends_with_the_first_error(
+    make_config, cached, run_stages, monkeypatch, capsys
+):
+    config = student_of(make_config, cached, name="unsaved")
+
+    def ends(self, batch):
+        monkeypatch.setattr(Session, "keep", _disk_is_full)
+        raise DamagedObjectError("shards/000001.tar is not what was written")
+
+    monkeypatch.setattr(Session, "take", ends)
+    with pytest.raises(DamagedObjectError):
+        run_stages(config, "student")
+    assert "student 'unsaved' goes on from its last checkpoint; saving failed: [Errno 28]" in capsys.readouterr().err
+
+
+def _disk_is_full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["weights.safetensors", "result.json", "ledger/student.json"])
+def test_a_student_whose_end_cannot_be_written_keeps_its_last_step(make_config, cached, run_stages, monkeypatch, what):
+    config = student_of(make_config, cached, name=f"unwritten-{what[:6]}")
+    write = LocalPlace.write
+
+    def fails(self, name, data):
+        if name == what:
+            _disk_is_full()
+        write(self, name, data)
+
+    monkeypatch.setattr(LocalPlace, "write", fails)
+    with pytest.raises(OSError, match="No space left"):
+        run_stages(config, "student")
+    monkeypatch.undo()
+    place = config.student_place(config.student[0])
+    state = load_checkpoint(place)
+    assert state is not None
+    steps = state["step"]
+    (facts,) = run_stages(config, "student")["student"].results.values()
+    assert facts["steps"] == steps
+    assert [line["step"] for line in read_metrics(place) if line["event"] == "eval"] == [steps]
+    assert place.size("checkpoint.pt") is None
 
 
 def _killed(*_):

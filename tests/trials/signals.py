@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1 in the middle of each stage: out within 30 s, with status 75, between two tasks; then go on."""
+"""SIGTERM, SIGUSR1 and Ctrl-C amid each stage: out within 30 s, with its status, between two tasks; then go on."""
 
 import os
 import shutil
@@ -86,7 +86,7 @@ def stop(tiny: Tiny, stage: str, number: signal.Signals, *, fresh: bool) -> tupl
     problems = [f"it took {seconds:.1f} s"] if seconds > SECONDS else []
     if stage == "report" and status == 0:  # the last task of all was in hand, and is done
         return problems + differences(tiny.before("stopped"), tiny.run), seconds
-    if status != EXIT_STATUS:
+    if status != (130 if number == signal.SIGINT else EXIT_STATUS):
         problems.append(f"it ended with {status}: {tiny.log()[-300:]}")
     problems += false_records(tiny.run)
     # Nothing lies there but finished tasks' work, and what a student goes on from: no task was lost, not even one.
