@@ -4,7 +4,8 @@ The same images get the same bits from run to run: no kernel is chosen by timing
 may get others in a batch of another size, but for a teacher of one shape, whose last batch is filled up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +64,8 @@ class LoadedTeacher:
         Raises:
             ModelError: the model answers with something else.
         """
-        return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float()
+        with _same_kernels(self.precision):
+            return torch.cat([self._forward(part) for part in torch.split(images, self.batch_size)]).float()
 
     def forward(self, images: torch.Tensor) -> Any:
         """One pass of the model over images on its device, in its precision."""
@@ -82,6 +84,23 @@ class LoadedTeacher:
                 f"teacher {self.name!r} answers with {_kind(logits)}, where floating-point logits {wanted} are needed"
             )
         return logits[:count]
+
+
+@contextmanager
+def _same_kernels(precision: Precision) -> Iterator[None]:
+    """Within it, cuDNN takes the same kernels from run to run, and float32 means float32.
+
+    Outside it they are as they were: students of the same process are trained as they are in one of their own.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    try:
+        cudnn.benchmark = False  # chooses by timing
+        cudnn.deterministic = True  # none that adds in any order
+        cudnn.allow_tf32 = before[2] and precision != "float32"  # torch's default calls 10-bit mantissas float32
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
 
 
 def first_not_finite(logits: torch.Tensor) -> int | None:
@@ -114,10 +133,6 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         raise ModelError(f"teacher {section.name!r} has graph = true, which needs an NVIDIA GPU, and there is none")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = False  # chooses by timing, so otherwise from run to run
-        torch.backends.cudnn.deterministic = True
-        if section.precision == "float32":
-            torch.backends.cudnn.allow_tf32 = False  # torch's default calls 10-bit mantissas float32
     weights = read_weights(section.weights)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))
@@ -142,7 +157,7 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         example = torch.zeros(section.batch_size, section.size, section.size, 3, device=device).permute(0, 3, 1, 2)
         teacher.ask(example)
         if section.graph:
-            with torch.inference_mode():
+            with torch.inference_mode(), _same_kernels(section.precision):
                 teacher = replace(teacher, graph=Graph(teacher.forward, example))
     return teacher
 

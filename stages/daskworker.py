@@ -6,7 +6,6 @@ renderers are built once and kept (`workers`) until the plugin is taken away or 
 
 import asyncio
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..pipeline.allocator import keep_freed_memory
 from ..pipeline.config import Config
 from ..storage.claims import Claims
 from ..storage.errors import StillroomError
+from .built import release
 from .executors import Busy, Outcome, attempt
 from .machine import pin_threads
 from .registry import stage_named
@@ -146,9 +146,8 @@ _kept_for: str | None = None
 def _keep_for(token: str | None) -> None:
     """Let go of what was built for another executor's stage."""
     global _kept_for
-    built = sys.modules.get(f"{__package__}.workers")
-    if token != _kept_for and built is not None:
-        built.clear()
+    if token != _kept_for:
+        release()
     _kept_for = token
 
 

@@ -14,6 +14,7 @@ from ..storage import errornotes
 from ..storage.claims import Claim, Claims
 from ..storage.errors import StillroomError
 from ..storage.ledger import Ledger
+from .built import release
 from .kept import forget
 from .progress import Progress
 from .stage import Advance, Stage, Task
@@ -186,6 +187,8 @@ def execute(stage: Stage, config: Config, executor: Executor, progress: Progress
         again: do tasks that are done, too.
     """
     started = time.perf_counter()
+    if not stage.asks_teacher:
+        release()
     if stage.prepare is not None:
         stage.prepare(config)
     tasks = stage.tasks(config)

@@ -1,7 +1,6 @@
 """Asking a teacher once more for a share of its logits of plain views, those of the evaluation set among them."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,11 @@ from ..storage.codecs import divergence
 from ..storage.dataset import Dataset
 from ..storage.errors import StillroomError, UnreachableError
 from ..storage.layout import plain_layout_task, plain_task
+from .built import built_once
 from .classes import classes_of
 from .findings import Failure, Finding
 from .machine import threads_of
-from .recheck import bound_of, bounds_of, chosen_slots, loaded_teacher, too_far
+from .recheck import bound_of, bounds_of, chosen_slots, teacher_at_hand, too_far
 
 CHECK = "plain"
 _BATCH = 128
@@ -84,12 +84,11 @@ def maker_of(config: Config, cache: Cache, section: Teacher, data: Dataset, crop
     return _maker(section, classes_of(config, data, section), crop, backend, threads_of(config))
 
 
-@lru_cache(maxsize=1)
+@built_once
 def _maker(
     section: Teacher, classes: tuple[str, ...], crop: float, backend: Backend, threads: int
 ) -> PlainMaker | None:
-    """Built once per worker process."""
-    teacher = loaded_teacher(section, classes)
+    teacher = teacher_at_hand(section, classes)
     if teacher is None:
         return None
     return PlainMaker(teacher, Renderer((section.size,), _BATCH, backend=backend, threads=threads), crop, _BATCH)

@@ -26,6 +26,7 @@ from ..storage.place import Place
 from ..storage.plainwriter import PlainWriter
 from ..storage.teacherwriter import TeacherWriter
 from . import pilot
+from .built import release
 from .classes import classes_of
 from .probed import Probe, Timed, Tried
 from .seeds import open_cache
@@ -121,8 +122,7 @@ class _Prober:
 
     def _warmed(self) -> tuple[BlockMaker, float, float]:
         """The maker, seconds that it took to be ready, and about how many views it makes a second."""
-        loaded_teacher.cache_clear()
-        block_maker.cache_clear()
+        release()
         index, every = self.data.index(0), self.cache.seeds(0)
         images = self.data.images(0, index, self.config.render.encoded)
         started = time.perf_counter()

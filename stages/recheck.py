@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..pipeline.render import Renderer, digests
 from ..pipeline.request import Request, sample_names
 from ..pipeline.seeds import CHECKS
 from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher, load_teacher
+from ..pipeline.teach import LoadedTeacher
 from ..storage.cache import Cache
 from ..storage.codecname import PLAIN
 from ..storage.codecs import divergence
@@ -27,9 +26,11 @@ from ..storage.dataset import Dataset
 from ..storage.encoded import picked
 from ..storage.layout import block_task, canary_place
 from ..storage.losses import FACTS
+from .built import built_once
 from .classes import classes_of
 from .findings import Failure
 from .machine import threads_of
+from .workers import loaded_teacher
 
 MAX_KL = {"float32": 1e-3, "bfloat16": 2e-2}
 """Nats by which a teacher may differ from its cached logits in one view, by its precision.
@@ -59,10 +60,9 @@ class Checked:
     skipped: list[str] = field(default_factory=list)
 
 
-@lru_cache(maxsize=2)
-def loaded_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None:
-    """Built once per worker process; None where its weights are not at hand."""
-    return load_teacher(section, classes) if Path(section.weights).is_file() else None
+def teacher_at_hand(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None:
+    """A teacher of the config; None where its weights are not at hand."""
+    return loaded_teacher(section, classes) if Path(section.weights).is_file() else None
 
 
 def bound_of(config: Config, section: Teacher) -> float:
@@ -70,9 +70,8 @@ def bound_of(config: Config, section: Teacher) -> float:
     return config.verify.max_kl or MAX_KL[section.precision]
 
 
-@lru_cache(maxsize=1)
+@built_once
 def _renderer(size: int, colour: bool, backend: Backend, threads: int) -> Renderer:
-    """Built once per worker process."""
     return Renderer((size,), _BATCH, colour=colour, backend=backend, threads=threads)
 
 
@@ -111,7 +110,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     data = Dataset(config.data_place)
     recipe = Recipe.from_data(dict(cache.info.recipe))
     cached = cache.teacher(name)
-    teacher = loaded_teacher(section, classes_of(config, data, section))
+    teacher = teacher_at_hand(section, classes_of(config, data, section))
     slack = bound_of(config, section)
     checked = Checked()
     backend: Backend = cache.info.views["renderer"]["backend"]

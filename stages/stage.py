@@ -63,6 +63,7 @@ class Stage:
             takes tasks that no other has taken; "together": all of them do each task.
         shared: the wave that array jobs share out. Waves before it are done by whichever job comes first, those after
             it by whichever finds all before them done.
+        asks_teacher: whether its tasks ask a teacher: what a process has built for that is kept for them.
         prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
 
@@ -78,4 +79,5 @@ class Stage:
     notes: Callable[[Config], Sequence[str]] | None = None
     ranks: Literal["alone", "apart", "together"] = "alone"
     shared: int = 0
+    asks_teacher: bool = False
     prepare: Callable[[Config], None] | None = None

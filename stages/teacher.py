@@ -142,4 +142,4 @@ def homes(config: Config, task: Task) -> Sequence[Home]:
     return [Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
 
 
-STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart", shared=2)
+STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart", shared=2, asks_teacher=True)

@@ -260,4 +260,4 @@ def _check_views(config: Config, teacher: str, shard: int) -> Finding:
     return finding.joined(Finding(found, checked.problems, checked.skipped, kl=checked.kl))
 
 
-STAGE = Stage("verify", "checks", tasks, done, run, conclude, _state)
+STAGE = Stage("verify", "checks", tasks, done, run, conclude, _state, asks_teacher=True)

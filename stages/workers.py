@@ -1,6 +1,4 @@
-"""What a worker process builds once and keeps: the loaded teacher, and what makes its blocks, pilot and plain views."""
-
-from functools import lru_cache
+"""What a worker process builds once: the loaded teacher, and what makes its blocks, pilot and plain views."""
 
 from ..pipeline.blocks import BlockMaker, held_at_once, views_at_once
 from ..pipeline.config import Config
@@ -8,18 +6,19 @@ from ..pipeline.plain import PlainMaker
 from ..pipeline.render import Renderer
 from ..pipeline.settings import Teacher
 from ..pipeline.teach import LoadedTeacher, load_teacher
+from .built import built_once
 from .machine import backend_of, threads_of
 
 _DECODED_TOGETHER = 64
 
 
-@lru_cache(maxsize=1)
+@built_once
 def loaded_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
     """A teacher of the config, ready to answer."""
     return load_teacher(section, classes)
 
 
-@lru_cache(maxsize=1)
+@built_once
 def block_maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> BlockMaker:
     """Makes whole blocks of data shards of up to `slots` samples, several views to a decode."""
     views = views_at_once(slots, section.size, config.views.views_per_block, config.render.memory_mb)
@@ -31,7 +30,7 @@ def single_maker(config: Config, section: Teacher, classes: tuple[str, ...], slo
     return _maker(config, section, classes, slots, 1)
 
 
-@lru_cache(maxsize=1)
+@built_once
 def plain_maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: int) -> PlainMaker:
     """Answers for plain views of data shards of up to `slots` samples."""
     batch = min(_DECODED_TOGETHER, slots)
@@ -51,9 +50,3 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
     )
     held = held_at_once(section.size, config.render.memory_mb, section.batch_size)
     return BlockMaker(loaded_teacher(section, classes), config.views.recipe, renderer, batch, held)
-
-
-def clear() -> None:
-    """Let go of all of it."""
-    for kept in (block_maker, plain_maker, loaded_teacher):
-        kept.cache_clear()

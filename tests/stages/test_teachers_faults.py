@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stillroom.pipeline import teach
-from stillroom.stages import workers
+from stillroom.stages.built import release
 from stillroom.storage.dataset import Dataset
 from stillroom.storage.errors import ModelError
 from stillroom.storage.ledger import Ledger
@@ -64,15 +64,13 @@ def test_a_teacher_that_answers_wrongly_stops_the_task_by_the_sample_and_writes_
 ):
     monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(answer))
     monkeypatch.setattr(teach, "load_weights", lambda *_: None)
-    for cached in (workers.loaded_teacher, workers.block_maker):
-        cached.cache_clear()
+    release()
     before = listing(seeded.cache_place)
     try:
         with pytest.raises(ModelError, match=said) as stopped:
             run_stages(seeded, "teacher")
     finally:
-        for cached in (workers.loaded_teacher, workers.block_maker):
-            cached.cache_clear()
+        release()
     keys = Dataset(seeded.data_place).index(0).key
     assert any(f"sample {key!r}" in str(stopped.value) for key in keys)
     assert "nothing was written" in str(stopped.value)
@@ -94,12 +92,12 @@ def test_a_teacher_that_fails_on_the_evaluation_set_leaves_no_logits_of_it(make_
     before = listing(config.cache_place)
     monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(spoiled(float("nan"))))
     monkeypatch.setattr(teach, "load_weights", lambda *_: None)
-    workers.loaded_teacher.cache_clear()
+    release()
     try:
         with pytest.raises(
             ModelError, match=r"not finite for sample '\d/.*' of the evaluation data; nothing was written"
         ):
             run_stages(config, "teacher")
     finally:
-        workers.loaded_teacher.cache_clear()
+        release()
     assert listing(config.cache_place) == before

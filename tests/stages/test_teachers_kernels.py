@@ -6,6 +6,10 @@ from torch import nn
 
 from stillroom.pipeline.settings import Teacher
 from stillroom.pipeline.teach import load_teacher
+from stillroom.stages import built as built_module
+from stillroom.stages import workers
+from stillroom.stages.built import release
+from stillroom.stages.session import Session
 from stillroom.storage.cache import Cache
 from stillroom.storage.errors import FingerprintError, ModelError
 from stillroom.storage.ledger import Ledger
@@ -51,6 +55,43 @@ def test_a_graph_without_a_gpu_is_refused_by_name(teacher_weights):
         pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match="graph = true, which needs an NVIDIA GPU"):
         load_teacher(section_of(teacher_weights, graph=True), CLASSES)
+
+
+KERNELS = ("benchmark", "deterministic", "allow_tf32")
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("bfloat16", True)])
+def test_kernels_are_chosen_for_the_teacher_alone_and_not_for_who_comes_after_it(teacher_weights, precision, tf32):
+    """`run` has trained its students with the teacher's kernels, which are slower, and `student` had not."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        before = [getattr(torch.backends.cudnn, name) for name in KERNELS]
+        teacher = load_teacher(section_of(teacher_weights, precision=precision), CLASSES)
+        seen = []
+        teacher.model.register_forward_pre_hook(
+            lambda *_: seen.append([getattr(torch.backends.cudnn, name) for name in KERNELS])
+        )
+        teacher(torch.rand(9, 3, 32, 32))
+        assert [getattr(torch.backends.cudnn, name) for name in KERNELS] == before == [True, False, True]
+    assert seen == [[False, True, tf32]] * 2
+
+
+def test_what_the_teacher_needs_is_built_once_for_its_stages_and_let_go_before_the_students(
+    make_run, run_stages, monkeypatch
+):
+    loaded, kept = [], []
+    monkeypatch.setattr(workers, "load_teacher", lambda *about: loaded.append(about) or load_teacher(*about))
+    take = Session.take
+    monkeypatch.setattr(Session, "take", lambda self, batch: kept.append(built()) or take(self, batch))
+    release()
+    config = make_run({"cache": {"plain": True}})
+    assert built() > 0
+    run_stages(config, "verify", "student")
+    assert len(loaded) == 1
+    assert set(kept) == {0}
+
+
+def built():
+    return sum(builder.cache_info().currsize for builder in built_module._builders)
 
 
 def test_kernels_are_part_of_the_fingerprint_where_they_are_not_the_default(teacher_weights, compiled):
