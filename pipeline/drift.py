@@ -114,7 +114,7 @@ def _rendered(
     cache: Cache, data: Dataset, canaries: Sequence[Canary], size: int, backend: Backend, threads: int
 ) -> torch.Tensor:
     """The same views by a backend: uint8 [n, size, size, 3] on the CPU."""
-    recipe = Recipe.from_data(dict(cache.info.recipe))
+    recipe = Recipe.from_data(cache.info.recipe)
     renderer = Renderer((size,), _BATCH, colour=recipe.colour, backend=backend, threads=threads)
     found: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(canaries)
     for shard in sorted({canary.shard for canary in canaries}):

@@ -81,5 +81,5 @@ class EpochReader:
         view = self.order.view(shard, epoch, self.views)
         targets = tuple(guide.targets(self.order, shard, epoch, self.views) for guide in self.guides)
         digests = {teacher.name: teacher.digests(shard, view) for teacher in self.provers}
-        recipe = Recipe.from_data(dict(self.cache.info.recipe))
+        recipe = Recipe.from_data(self.cache.info.recipe)
         return load_shard(self.cache, self.data, recipe, shard, view, targets, digests, self.within)

@@ -3,12 +3,14 @@
 Draws parameters as plain arrays; never sees a pixel. `render` applies them.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from ..storage.fingerprint import restated, stated
 from . import exact
 from .philox import join, unit
 from .seeds import draw
@@ -32,6 +34,9 @@ class Recipe:
         hue: turn of the colour circle, uniform in [−x, x] turns; 0 for none.
     """
 
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Augmentations that came after the first caches, with the value that leaves views as they were without them."""
+
     area: tuple[float, float] = (0.05, 1.0)
     aspect: tuple[float, float] = (0.75, 1.333333)
     flip: bool = True
@@ -46,14 +51,24 @@ class Recipe:
         """Whether colours change at all."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Of all ranges."""
+        return tuple(field.name for field in fields(cls))
+
     def to_data(self) -> dict[str, Any]:
         """As plain data, for a cache's attributes and fingerprints."""
-        return {**asdict(self), "area": list(self.area), "aspect": list(self.aspect)}
+        return stated({**asdict(self), "area": list(self.area), "aspect": list(self.aspect)}, self.LATER)
 
     @classmethod
-    def from_data(cls, data: dict[str, Any]) -> "Recipe":
-        """The inverse of `to_data`."""
-        return cls(**{**data, "area": tuple(data["area"]), "aspect": tuple(data["aspect"])})
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_data`, for what any version wrote.
+
+        Raises:
+            StoreError: it names an augmentation that this version does not have.
+        """
+        found = restated("the recipe of this cache", data, cls.names(), cls.LATER)
+        return cls(**{**found, "area": tuple(found["area"]), "aspect": tuple(found["aspect"])})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The sections of a configuration: names, types, ranges and defaults. Plain data; reading a file is `config`'s work."""
 
+from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -122,7 +123,7 @@ class Views(Section):
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(**{name: getattr(self, name) for name in Recipe.__dataclass_fields__})
+        return Recipe(**{name: getattr(self, name) for name in Recipe.names()})
 
 
 class Render(Section):
@@ -156,6 +157,9 @@ class Render(Section):
 
 class Teacher(Section):
     """A model whose logits are cached."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"compile": False, "graph": False}
+    """Settings that came after the first caches, with what held before; see `storage.fingerprint.stated`."""
 
     name: Name
     model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
@@ -241,6 +245,9 @@ class Student(Section):
     """A model that learns from the cache, from a teacher in the loop, or from labels."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    LATER: ClassVar[Mapping[str, Any]] = {"compile": False}
+    """As for a teacher."""
 
     name: Name = "student"
     target: Literal["cache", "online", "labels"] = "cache"

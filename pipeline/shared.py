@@ -98,7 +98,7 @@ class SharedPass:
         if views < 1:
             raise ConfigError(f"views is {views}; replay 1 or more")
         self.cache, self.data, self.wants, self.views = cache, data, tuple(wants), views
-        self.recipe = Recipe.from_data(dict(cache.info.recipe))
+        self.recipe = Recipe.from_data(cache.info.recipe)
         cache.refuse_other_views({"data": data.description.digest}, except_for=cache.info.views.keys() - {"data"})
         self.order = Order(data.sizes, batch_size, seed, self.recipe.mixup, window)
         if world < 1 or self.order.lanes % world or not 0 <= rank < world:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..storage.errors import ModelError
+from ..storage.fingerprint import stated
 from .device import own_device
 from .graphs import Graph
 from .lanes import to_device
@@ -164,17 +165,17 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
 
 def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Preprocessing) -> dict[str, Any]:
     """Architecture, weights, preprocessing, precision, and what else may change a rounding."""
-    kernels = {name: True for name in ("compile", "graph") if getattr(section, name)}
-    return {
+    fields = {
         "model": section.model,
         "weights": weights.sha256,
         "size": section.size,
         "precision": section.precision,
         "mean": list(preprocessing.mean),
         "std": list(preprocessing.std),
-        # Not where they are not used, so that a cache from before there were any is the same teacher's.
-        **kernels,
+        "compile": section.compile,
+        "graph": section.graph,
     }
+    return stated(fields, section.LATER)
 
 
 def _refuse_other_classes(section: Teacher, weights: Weights, classes: tuple[str, ...]) -> None:

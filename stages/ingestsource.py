@@ -1,16 +1,15 @@
 """What an ingest is made from: settings and files, and refusing to go on where they have changed."""
 
-from typing import Any
-
 from ..pipeline.config import Config
 from ..storage.errors import DataError
-from ..storage.fingerprint import Fingerprint, refuse_difference
+from ..storage.fingerprint import Fingerprint, refuse_difference, stated
 from ..storage.ledger import Record
 from ..storage.place import Place
 from .classes import labelled
 from .sources import FolderSource, Source, url_of
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
+_LATER = {"data.max_side": None, "data.labels": True}
 
 
 def planned(source: Source) -> list[int]:
@@ -25,18 +24,17 @@ def shrinks(config: Config, part: str) -> bool:
 
 def made_from(config: Config, part: str, source: Source | None = None) -> Fingerprint:
     """The settings of a part of the data; and which files there are, where a source is given."""
-    stated: dict[str, Any] = {
+    fields = {
         f"data.{part}": url_of(config, part),
         "data.holdout": config.data.holdout,
         "data.samples_per_shard": config.data.samples_per_shard,
         "data.max_pixels": config.data.max_pixels,
         "data.classes": list(config.data.classes) if config.data.classes else None,
+        "data.max_side": config.data.max_side if shrinks(config, part) else None,
+        "data.labels": labelled(config, part),
     }
-    if shrinks(config, part):
-        stated["data.max_side"] = config.data.max_side
-    if not labelled(config, part):
-        stated["data.labels"] = False  # said only where it is so, since older data sets say nothing of it
-    return stated if source is None else {**stated, "listing": source.listing}
+    made = stated(fields, _LATER)
+    return made if source is None else {**made, "listing": source.listing}
 
 
 def refuse_other_source(place: Place, stored: Fingerprint, wanted: Fingerprint) -> None:

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ..pipeline.config import Config
-from ..pipeline.settings import Student, Teacher
+from ..pipeline.settings import Student
 from ..pipeline.weightsfile import weights_digest
 from ..storage.cache import Cache
-from ..storage.fingerprint import Fingerprint, refuse_difference
+from ..storage.fingerprint import Fingerprint, refuse_difference, stated
 from ..storage.place import Place
 from .drifts import other_backend
 
 _GONE = "not at hand"
-_LATER = ("compile", "graph")
 _NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share", "accumulate"}
 
 
@@ -25,7 +24,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     sections = config.teachers_of(student)
     made: dict[str, Any] = {
         "student": {
-            **student.model_dump(mode="json", exclude={*_NOT_IDENTITY, *_unused(student)}),
+            **stated(student.model_dump(mode="json", exclude=_NOT_IDENTITY), student.LATER),
             "teacher_weights": _shares(student.teacher_weights),
             "teacher": [section.name for section in sections] if student.target != "labels" else None,
             "views_used": config.views_of(student),
@@ -45,7 +44,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
     if student.target == "online":
         made["teachers"] = {
             section.name: {
-                **section.model_dump(mode="json", exclude={"name", "batch_size", *_unused(section)}),
+                **stated(section.model_dump(mode="json", exclude={"name", "batch_size"}), section.LATER),
                 "weights": _digest(section.weights),
             }
             for section in sections
@@ -68,11 +67,6 @@ def _as_stored(wanted: Any, stored: Any) -> Any:
     if isinstance(wanted, Mapping) and isinstance(stored, Mapping):
         return {key: _as_stored(value, stored.get(key)) for key, value in wanted.items()}
     return stored if wanted == _GONE else wanted
-
-
-def _unused(section: Student | Teacher) -> set[str]:
-    """Ways to compute that came later and are not used: who was made before is made from the same."""
-    return {name for name in _LATER if not getattr(section, name, False)}
 
 
 def _shares(weights: tuple[float, ...] | None) -> list[float] | None:

@@ -108,7 +108,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     """
     section = next(item for item in config.teacher if item.name == name)
     data = Dataset(config.data_place)
-    recipe = Recipe.from_data(dict(cache.info.recipe))
+    recipe = Recipe.from_data(cache.info.recipe)
     cached = cache.teacher(name)
     teacher = teacher_at_hand(section, classes_of(config, data, section))
     slack = bound_of(config, section)

@@ -119,8 +119,7 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
             wanted[field] = list(value)
     if config.cache.codec == TRANSFORM:
         wanted["cache"] = pilot.settings_of(config)
-    unsaid = {"compile": False, "graph": False}
-    there = {**unsaid, **stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
+    there = {**section.LATER, **stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)
 
 

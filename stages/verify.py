@@ -16,7 +16,7 @@ from ..storage.cache import Cache
 from ..storage.codecname import TRANSFORM
 from ..storage.dataset import Dataset
 from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
-from ..storage.fingerprint import canonical, digest
+from ..storage.fingerprint import canonical, digest, stated
 from ..storage.layout import block_task, plain_folder, teacher_folder
 from ..storage.ledger import Ledger, Record
 from ..storage.losses import FACTS, join_losses
@@ -177,10 +177,9 @@ def _state(config: Config) -> str:
         "verify": config.verify.model_dump(mode="json"),
         "teachers": [section.name for section in config.teacher],
         "views": config.views.count,
-        # Not where they are not asked for, so that what was verified before there were any still is.
-        **({"plain": config.data.eval_crop} if config.cache.plain else {}),
+        "plain": config.data.eval_crop if config.cache.plain else None,
     }
-    return digest(canonical({"records": records, **how}))
+    return digest(canonical({"records": records, **stated(how, {"plain": None})}))
 
 
 def _digests(place: Place) -> Iterator[list[str]]:

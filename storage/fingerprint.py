@@ -2,15 +2,18 @@
 
 A fingerprint is nested JSON data. Its digest stands in every ledger record; the data itself stands once beside what it
 describes, so that a refusal can name the field and both values.
+
+A field that came later is stated only where its value is another than what held before there was any (`stated`). So
+what was made before keeps its fingerprint, and what is made now in the same way has the same one.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import xxhash
 
-from .errors import FingerprintError
+from .errors import FingerprintError, StoreError
 
 Fingerprint = Mapping[str, Any]
 
@@ -28,6 +31,40 @@ def digest(data: bytes | memoryview) -> str:
 def fingerprint_digest(fingerprint: Fingerprint) -> str:
     """Digest of a fingerprint's canonical form."""
     return digest(canonical(fingerprint))
+
+
+def stated(fields: Fingerprint, later: Fingerprint) -> dict[str, Any]:
+    """A fingerprint's fields, but for those that say what their absence says.
+
+    Args:
+        fields: all of them, by name.
+        later: those that came later, with the value that held before.
+    """
+    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
+
+
+def restated(what: str, stored: Fingerprint, known: Collection[str], later: Fingerprint) -> dict[str, Any]:
+    """All fields of a fingerprint: the inverse of `stated`.
+
+    Args:
+        what: is described by it, for people.
+        stored: as `stated` left it, in this version or another.
+        known: names of all fields.
+        later: as for `stated`.
+
+    Raises:
+        StoreError: a field is not known, as it is of a newer version; or one is missing.
+    """
+    for name in sorted(stored.keys() - set(known)):
+        raise StoreError(
+            f"{what} has {name} = {stored[name]!r}, which this version of stillroom does not know; "
+            "use the version that wrote it, or a newer one"
+        )
+    found = {**later, **stored}
+    for name in known:
+        if name not in found:
+            raise StoreError(f"{what} does not say {name}; it is none that stillroom wrote")
+    return found
 
 
 def refuse_difference(what: str, stored: Fingerprint, wanted: Fingerprint, remedy: str) -> None:

@@ -145,7 +145,7 @@ class _LightTable:
         self.labels = data.classes
         self.classes = names_of(config, data, teacher)
         self.teacher = teacher
-        self.recipe = Recipe.from_data(dict(cache.info.recipe))
+        self.recipe = Recipe.from_data(cache.info.recipe)
         threads = threads_of(config)
         self.views = Renderer((teacher.info.size,), 2, colour=self.recipe.colour, backend=backend, threads=threads)
         self.sources = Renderer((source_size,), 1, backend=backend, threads=threads)

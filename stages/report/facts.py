@@ -210,7 +210,7 @@ def verified(config: Config, cache: Cache) -> Verified | None:
 
 def drawn_views(config: Config, cache: Cache, data: Dataset) -> Drawn:
     """Draw the parameters of some views again, of whole data shards from the first on."""
-    recipe = Recipe.from_data(dict(cache.info.recipe))
+    recipe = Recipe.from_data(cache.info.recipe)
     area, aspect, shares, samples = [], [], [], 0
     for shard, size in enumerate(data.sizes):
         index, seeds = data.index(shard), cache.seeds(shard)

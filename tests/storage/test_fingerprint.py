@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.storage.errors import FingerprintError
-from stillroom.storage.fingerprint import canonical, digest, fingerprint_digest, refuse_difference
+from stillroom.storage.errors import FingerprintError, StoreError
+from stillroom.storage.fingerprint import canonical, digest, fingerprint_digest, refuse_difference, restated, stated
 
 _keys = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=5)
 _leaves = st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)
@@ -82,3 +82,26 @@ def test_a_field_that_only_one_side_has_is_a_difference(stored, wanted):
         refuse_difference("the cache", stored, wanted, "")
     assert caught.value.field == "hue"
     assert {caught.value.stored, caught.value.wanted} == {None, 0.1}
+
+
+@settings(max_examples=60)
+@given(fingerprints, st.data())
+def test_a_field_that_came_later_changes_no_fingerprint_where_it_says_what_its_absence_says(fields, data):
+    later = {name: fields[name] for name in fields if data.draw(st.booleans())}
+    before = {name: value for name, value in fields.items() if name not in later}
+    assert fingerprint_digest(stated(fields, later)) == fingerprint_digest(before)
+    assert restated("it", before, fields, later) == fields
+
+
+def test_a_field_that_came_later_is_stated_where_it_says_something_else():
+    later = {"blur": 0.0}
+    assert stated({"flip": True, "blur": 0.5}, later) == {"flip": True, "blur": 0.5}
+    assert stated({"flip": True, "blur": 0.0}, later) == {"flip": True}
+    assert restated("it", {"flip": True, "blur": 0.5}, ("flip", "blur"), later) == {"flip": True, "blur": 0.5}
+
+
+def test_a_field_of_a_newer_version_is_refused_by_name_and_a_missing_one_too():
+    with pytest.raises(StoreError, match=r"the recipe has blur = 0.5, which this version of stillroom does not know"):
+        restated("the recipe", {"flip": True, "blur": 0.5}, ("flip",), {})
+    with pytest.raises(StoreError, match=r"the recipe does not say flip; it is none that stillroom wrote"):
+        restated("the recipe", {}, ("flip", "blur"), {"blur": 0.0})
