@@ -47,7 +47,9 @@ def examine(images: Sequence[npt.NDArray[np.uint8]], max_pixels: int) -> list[Ve
     for places in runs(good, needed.__getitem__, _BATCH_BYTES):
         for place, verdict in zip(places, _decode([images[place] for place in places]), strict=True):
             verdicts[place] = verdict
-    return [verdict for verdict in verdicts if verdict is not None]
+    judged = [verdict for verdict in verdicts if verdict is not None]
+    assert len(judged) == len(images), f"{len(images) - len(judged)} images were not judged"
+    return judged
 
 
 def _read_header(image: npt.NDArray[np.uint8], max_pixels: int) -> tuple[Rejected | None, int]:

@@ -4,7 +4,6 @@ Knows a teacher's attributes and its blocks' records; reads no logits.
 """
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from ..storage.codecname import PLAIN, TRANSFORM
@@ -13,7 +12,8 @@ from ..storage.logits import TeacherLogits
 from ..storage.losses import join_losses
 
 _BLOCKS = 64
-"""Records that are read for what was measured, at most: a large cache has many thousands, maybe far away."""
+"""Records that are read for what was measured, at most: a large cache has many thousands, maybe far away. Evenly spread
+over data shards and views."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Faithfulness:
         max_kl: that bound, nats times T², mean of a view's rows; None where there is none.
         nearest: the T nearest to it at which blocks were measured; None where none was.
         kl: mean KL(teacher ‖ cache) · T² in nats at that T; None likewise.
+        blocks: how many blocks' records that mean is over, and how many there are.
         note: what someone who asks for that temperature should be told; None where there is nothing to tell.
     """
 
@@ -34,6 +35,7 @@ class Faithfulness:
     max_kl: float | None
     nearest: float | None
     kl: float | None
+    blocks: tuple[int, int]
     note: str | None
 
     def facts(self) -> dict[str, Any]:
@@ -44,6 +46,7 @@ class Faithfulness:
             "max_kl": self.max_kl,
             "measured_at": self.nearest,
             "kl": self.kl,
+            "blocks": list(self.blocks),
             "note": self.note,
         }
 
@@ -56,20 +59,24 @@ def faithfulness(teacher: TeacherLogits, temperature: float) -> Faithfulness:
     """
     codec = teacher.info.codec
     if codec in PLAIN:
-        return Faithfulness(temperature, None, None, None, None, None)
-    records = islice(teacher.ledger.records(f"{teacher_folder(teacher.name)}/blocks"), _BLOCKS)
-    measured = join_losses(record.facts for record in records)
+        return Faithfulness(temperature, None, None, None, None, (0, 0), None)
+    records = teacher.ledger.snapshot(f"{teacher_folder(teacher.name)}/blocks")
+    tasks = list(records.tasks())
+    chosen = [tasks[place * len(tasks) // _BLOCKS] for place in range(_BLOCKS)] if len(tasks) > _BLOCKS else tasks
+    blocks = len(chosen), len(tasks)
+    measured = join_losses(record.facts for record in map(records.get, chosen) if record is not None)
     nearest = kl = None
     if measured is not None:
         place, nearest = min(enumerate(measured["temperatures"]), key=lambda item: abs(item[1] - temperature))
         kl = measured["kl_mean"][place]
-    said = f"; measured at {nearest:g}: {kl:.3g} nats" if nearest is not None else ""
+    some = f" over {blocks[0]} of {blocks[1]:,} blocks" if blocks[0] < blocks[1] else ""
+    said = f"; measured at {nearest:g}{some}: {kl:.3g} nats" if nearest is not None else ""
     if codec != TRANSFORM:
         note = (
             f"temperature {temperature:g}: the cache of teacher {teacher.name!r} is {codec}, which guarantees nothing "
             f"at any temperature{said} of KL · T² lost on average"
         )
-        return Faithfulness(temperature, None, None, nearest, kl, note if said else note.partition(" of KL")[0])
+        return Faithfulness(temperature, None, None, nearest, kl, blocks, note if said else note.partition(" of KL")[0])
     settings = teacher.info.transform["cache"]
     low, high, bound = min(settings["temperatures"]), max(settings["temperatures"]), settings["max_kl"]
     outside = None
@@ -79,4 +86,4 @@ def faithfulness(teacher: TeacherLogits, temperature: float) -> Faithfulness:
             f"temperature {temperature:g}: the cache of teacher {teacher.name!r} guarantees KL · T² of {bound:g} nats "
             f"for {reach} only{said}; a cache with cache.temperatures that reach {temperature:g} would guarantee it"
         )
-    return Faithfulness(temperature, (low, high), bound, nearest, kl, outside)
+    return Faithfulness(temperature, (low, high), bound, nearest, kl, blocks, outside)

@@ -125,9 +125,7 @@ def run(config: str, options: Options = _NONE) -> int:
 @app.command
 def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Json = False) -> int:  # noqa: A002
     """Remove what killed runs left behind; nothing that a record lists, and nothing that is being written."""
-    kept = 0
     for item in collect(load_config(config, set), dry_run=dry_run):
-        kept += bool(item.kept)
         verb = "kept" if item.kept else "would remove" if dry_run else "removed"
         if as_json:
             print(json.dumps({**asdict(item), "removed": not item.kept and not dry_run}))

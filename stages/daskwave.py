@@ -30,6 +30,8 @@ _LOOK_SECONDS = 1.0
 _MEND_SECONDS = 10.0
 _WAIT_SAID_SECONDS = 60.0
 _DROP_SECONDS = 4.0
+_GONE = (OSError, TimeoutError, ValueError, RuntimeError)
+"""What Dask's client raises where its scheduler, its loop or itself is gone: there is nobody left to tell."""
 
 
 class Wave:
@@ -80,7 +82,7 @@ class Wave:
             self._drop()
             raise
         finally:
-            with suppress(OSError, TimeoutError, ValueError):
+            with suppress(*_GONE):
                 client.unsubscribe_topic(self._token)
 
     def _heed(self) -> None:
@@ -202,7 +204,7 @@ class Wave:
             return
 
         def tell() -> None:
-            with suppress(Exception):
+            with suppress(*_GONE):
                 self._fleet.client.run(halt, self._token, drop, on_error="ignore")
 
         telling = threading.Thread(target=tell, daemon=True)
@@ -218,5 +220,5 @@ class Wave:
                 heard = self._heard.get(timeout=0.2)
                 if isinstance(heard, distributed.Future):
                     self._flying.pop(heard, None)
-        with suppress(Exception):
+        with suppress(*_GONE):
             self._fleet.client.cancel(list(self._flying), force=True)

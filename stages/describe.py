@@ -48,9 +48,15 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
         if record is not None and record.facts["accepted"]
     }
     accepted = sum(len(index) for index in indexes.values())
-    if len(rejected) > config.data.max_rejected * (len(rejected) + accepted) or not accepted:
+    found = len(rejected) + accepted
+    if not accepted:
         raise DataError(
-            f"{len(rejected)} of {len(rejected) + accepted} images of data.{part} were rejected, more than "
+            f"none of the {found} images of data.{part} can be used; {place}/{REJECTED} says why. Repair the files, "
+            f"delete {place} and ingest again"
+        )
+    if len(rejected) > config.data.max_rejected * found:
+        raise DataError(
+            f"{len(rejected)} of {found} images of data.{part} were rejected, more than "
             f"data.max_rejected ({config.data.max_rejected:.2%}) allows; {place}/{REJECTED} says why. Raise it, or "
             f"repair the files, delete {place} and ingest again"
         )

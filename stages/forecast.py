@@ -117,7 +117,7 @@ def forecast(plan: Plan, probe: Probe, known: Known, codec: str) -> Forecast:
         "plain": probe.tried[codec].lost["bytes_per_view"] * (plan.samples if plan.plain else 0),
     }
     # A block: logits, digests, record. Once: metadata of a group and three arrays and its record; the cache's own.
-    objects = 3 * plan.blocks + plan.canaries + 4 + 1 + 3 + seeds_chunks + 1 + known.pilot_objects + 1
+    objects = 3 * plan.blocks + plan.canaries + 4 + 1 + 4 + seeds_chunks + 1 + known.pilot_objects + 1
     if plan.evaluation:
         # Logits, metadata and record.
         objects += -(-4 * plan.evaluation * plan.classes // (16 << 20)) + 2

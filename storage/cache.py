@@ -33,6 +33,7 @@ from .ledger import Ledger, Record, Written
 from .logits import TeacherInfo, TeacherLogits
 from .metadata import check_array, count, counts, group_attributes
 from .place import Place
+from .record import FOLDER
 from .sealed import REMEDY, SEALED, SEALED_TASK, DamagedSealError
 from .snapshot import Snapshot
 from .urls import open_place
@@ -109,6 +110,17 @@ def create_cache(place: Place, info: CacheInfo, seeds: Iterable[npt.NDArray[np.u
         fill_value=0,
         dimension_names=["shard", "slot"],
         config={"write_empty_chunks": True},
+    )
+    # An array without elements: Zarr looks for nothing below it, where it would warn of every record.
+    group.create_array(
+        FOLDER,
+        shape=(0,),
+        chunks=(1,),
+        dtype="uint8",
+        compressors=[],
+        fill_value=0,
+        dimension_names=["record"],
+        attributes={"stillroom": "the folder of the ledger: records of finished tasks, which are no arrays"},
     )
     rows = iter(seeds)
     for first in range(0, layout.shards, chunk[0]):

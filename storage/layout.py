@@ -5,6 +5,7 @@ Pure arithmetic over counts; nothing here reads or writes.
 
 from dataclasses import dataclass
 
+from .record import LEDGER_NODE
 from .sealed import PARTS, SEALED_TASK
 
 CHUNK_LIMIT = 16 * 2**20
@@ -131,6 +132,8 @@ def writing_tasks(layout: Layout, name: str) -> tuple[str, ...]:
     parts = name.split("/")
     if name == "zarr.json":
         return (SEEDS_TASK, SEALED_TASK)
+    if name == LEDGER_NODE:
+        return (SEEDS_TASK,)
     if name.startswith(f"{PARTS}/") and name.endswith(".jsonl"):
         return (SEALED_TASK,)
     if parts[0] != TEACHERS:

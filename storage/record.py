@@ -15,6 +15,10 @@ from .fingerprint import canonical, digest
 from .place import PIECE, Place
 
 FOLDER = "ledger"
+
+LEDGER_NODE = f"{FOLDER}/zarr.json"
+"""Of a cache: it makes an empty Zarr array of the ledger's folder. Zarr would else warn whoever opens a cache by Zarr
+alone that the folder is no part of the hierarchy."""
 _HEAD = b'{"digest":"'
 _START = len(_HEAD) + 32
 

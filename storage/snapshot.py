@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .errors import DamagedObjectError, MissingObjectError
 from .place import TEMPORARY, Place
-from .record import FOLDER, Record, parse_record
+from .record import FOLDER, LEDGER_NODE, Record, parse_record
 from .sealed import REMEDY, SEALED_TASK, DamagedSealError, Sealed
 
 _ENDING = ".json"
@@ -90,7 +90,7 @@ def name_of(task: str) -> str:
 
 def task_of(name: str) -> str | None:
     """The task whose own record an object is; None for any other object."""
-    if not name.endswith(_ENDING) or name.rpartition("/")[2].startswith(TEMPORARY):
+    if name == LEDGER_NODE or not name.endswith(_ENDING) or name.rpartition("/")[2].startswith(TEMPORARY):
         return None
     return name[len(FOLDER) + 1 : -len(_ENDING)]
 

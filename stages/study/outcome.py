@@ -119,7 +119,7 @@ def findings(results: Mapping[str, Result], views: int) -> list[str]:
     for name in ("t-1", "t-5", "t-10", "codec-transform", "codec-coarse"):
         if name in results:
             said.append(
-                _sentence(results[name].arm.says.capitalize() + " against the common setting", results[name], base)
+                _sentence(_capital(results[name].arm.says) + " against the common setting", results[name], base)
             )
     return said
 

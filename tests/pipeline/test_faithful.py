@@ -25,12 +25,17 @@ LOST = {
 }
 
 
-def teacher(codec, temperatures=(1.0, 5.0), lost=LOST):
+def teacher(codec, temperatures=(1.0, 5.0), lost=LOST, blocks=1):
     cache = {"model": "d", "cache": {"temperatures": list(temperatures), "max_kl": 0.02}}
     info = TeacherInfo({}, 3, 4, codec, (), cache if codec == "transform" else {})
-    facts = {"views": 10, **({FACTS: lost} if lost else {})}
-    ledger = SimpleNamespace(records=lambda prefix: iter([Record("teachers/t/blocks/0.0", "", {}, facts)]))
-    return SimpleNamespace(name="t", info=info, ledger=ledger)
+    records = {}
+    for number in range(blocks):
+        grown = lost and {**lost, "kl_mean": [(number + 1) * kl for kl in lost["kl_mean"]]}
+        name = f"teachers/t/blocks/{number:06d}.000000"
+        records[name] = Record(name, "", {}, {"views": 10, **({FACTS: grown} if grown else {})})
+    read = []
+    snapshot = SimpleNamespace(tasks=lambda: iter(records), get=lambda task: read.append(task) or records[task])
+    return SimpleNamespace(name="t", info=info, ledger=SimpleNamespace(snapshot=lambda prefix: snapshot), read=read)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0, 5.0])
@@ -65,3 +70,20 @@ def test_the_other_lossy_codecs_guarantee_nothing_at_any_temperature(codec):
 @pytest.mark.parametrize("codec", ["float16", "float32"])
 def test_floats_keep_every_temperature(codec):
     assert faithfulness(teacher(codec), 100.0).note is None
+
+
+def test_of_a_large_cache_some_blocks_are_read_which_are_spread_over_all_of_it_and_that_is_said():
+    large = teacher("topk:10", blocks=640)
+    found = faithfulness(large, 2.0)
+    assert len(set(large.read)) == len(large.read) == 64
+    assert found.kl == pytest.approx(1.2 * 320, rel=0.02)  # the first 64 blocks alone would say 39
+    assert found.blocks == (64, 640)
+    assert "measured at 2 over 64 of 640 blocks:" in found.note
+    assert found.facts()["blocks"] == [64, 640]
+
+
+def test_of_a_small_cache_all_blocks_are_read():
+    found = faithfulness(teacher("topk:10", blocks=64), 2.0)
+    assert found.kl == pytest.approx(1.2 * 32.5)
+    assert found.blocks == (64, 64)
+    assert "blocks" not in found.note

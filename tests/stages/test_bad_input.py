@@ -236,6 +236,15 @@ def test_too_many_rejected_stop_it_and_a_larger_share_lets_it_go_on(stillroom, c
     assert stillroom("ingest", config(data={"train": str(copied_photos), "max_rejected": 0.5})).status == 0
 
 
+def test_where_no_image_can_be_used_no_limit_is_blamed(stillroom, config, copied_photos):
+    for path in copied_photos.rglob("*.jpg"):
+        path.write_bytes(b"no image at all")
+    found = stillroom("ingest", config(data={"train": str(copied_photos), "max_rejected": 1.0}))
+    assert found.status == 1
+    assert "none of the 24 images of data.train can be used" in found.err
+    assert "max_rejected" not in found.err
+
+
 def test_an_evaluation_class_that_the_training_data_lack_is_named(stillroom, config, copied_photos):
     (copied_photos / "pear").rename(copied_photos / "plum")
     found = stillroom("ingest", config(data={"eval": str(copied_photos)}))

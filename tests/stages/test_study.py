@@ -115,3 +115,9 @@ def test_findings_say_what_the_numbers_say(arms):
     for name in ("views-1", "views-2", "views-4"):
         results[name] = result(arms[name], [0.5, 0.3, 0.2])
     assert findings(results, 8)[4] == "No smaller number of distinct views was as near to the teacher as 8."
+
+
+def test_units_keep_their_letters_in_a_sentence(arms):
+    results = {name: result(arms[name], [0.5, 0.3, 0.1]) for name in ("consistent", "codec-coarse")}
+    (said,) = (line for line in findings(results, 8) if "against the common setting" in line)
+    assert said.startswith("Transform, KL · T² of ")

@@ -108,7 +108,6 @@ def test_a_second_teacher_leaves_the_first_as_it_is(copied, make_config, run_sta
     assert not np.array_equal(cache.teacher("small").digests(0, 0), cache.teacher("t").digests(0, 0))
 
 
-@pytest.mark.filterwarnings("ignore:Object at ledger is not recognized")
 def test_the_cache_opens_in_xarray_with_its_dimensions(finished):
     cache = Cache(finished.cache_place)
     opened = xarray.open_zarr(f"{finished.cache_place}/teachers/t", consolidated=False)

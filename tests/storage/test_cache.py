@@ -241,8 +241,20 @@ def test_xarray_opens_it_with_names_for_every_axis(folder):
         np.testing.assert_allclose(mean, logits_of(0, 1)[0].mean(axis=0), rtol=1e-6)
 
 
-# Zarr says of the ledger, rightly, that it is no part of the hierarchy.
-@pytest.mark.filterwarnings("ignore:Object at ledger is not recognized:UserWarning")
+def test_zarr_alone_lists_the_whole_cache_without_a_warning(folder):
+    group = zarr.open_group(str(folder), mode="r")
+    names = dict(group.members(max_depth=None))
+    assert {"seeds", "teachers/r18/logits", "teachers/r18/digests"} <= names.keys()
+    assert not [name for name in names if name.startswith("ledger/")]
+    assert "seeds" in str(group.tree())
+    assert group["ledger"].shape == (0,)
+
+
+def test_what_zarr_knows_of_the_ledger_is_no_task(folder):
+    assert "zarr" not in list(Ledger(folder).tasks())
+    assert "ledger/zarr.json" in Ledger(folder).get("seeds").objects
+
+
 def test_xarray_opens_the_seeds(folder):
     with xarray.open_zarr(str(folder), consolidated=False) as found:
         assert found["seeds"].dims == ("shard", "slot")

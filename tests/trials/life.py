@@ -37,6 +37,7 @@ from stillroom.storage.index import ShardIndex
 from stillroom.storage.layout import SEEDS_TASK, block_task, claim_of_task, layout_task
 from stillroom.storage.ledger import Ledger, Record, Written
 from stillroom.storage.place import Place
+from stillroom.storage.record import LEDGER_NODE
 from stillroom.storage.shards import pack
 
 from . import plaincache
@@ -150,7 +151,7 @@ class Life:
 
     def delete(self, item: tuple[str, str]) -> None:
         self.place(item[0]).delete(item[1])
-        if not item[1].startswith("ledger/"):  # without its record, a task is not done, which is no damage
+        if not is_record(item[1]):  # without its record, a task is not done, which is no damage
             self.harmed[item] = None
 
     def still_harmed(self) -> set[tuple[str, str]]:
@@ -159,7 +160,7 @@ class Life:
             if _digest(self.place(item[0]), item[1]) != left:
                 del self.harmed[item]
         listed = {(name, key) for name in ("train", "cache") for key in self._listed(name)}
-        return {item for item in self.harmed if item in listed or item[1].startswith("ledger/")}
+        return {item for item in self.harmed if item in listed or is_record(item[1])}
 
     def _listed(self, holding: str) -> Iterator[str]:
         ledger = Ledger(self.place(holding))
@@ -254,6 +255,10 @@ def _samples(shard: int) -> tuple[bytes, ShardIndex]:
 
 def _sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def is_record(name: str) -> bool:
+    return name.startswith("ledger/") and name != LEDGER_NODE
 
 
 def _digest(place: Place, name: str) -> str | None:

@@ -22,6 +22,7 @@ from stillroom.pipeline.verdict import Accepted
 from stillroom.storage.ledger import FOLDER, Ledger
 from stillroom.storage.localplace import LocalPlace
 from stillroom.storage.place import temporary_of
+from stillroom.storage.record import LEDGER_NODE
 from trials.watched import Call, Note, Plan, install, read_calls
 
 STAGES = ("ingest", "seeds", "teacher", "grow", "verify", "student", "report")
@@ -268,7 +269,7 @@ def temporaries(run: Path) -> list[str]:
 
 def _timeless(name: str, data: bytes) -> Any:
     """What of a file must be equal: all of it, but for seconds, and for digests of what contains them."""
-    if f"{FOLDER}/" in name:
+    if f"{FOLDER}/" in name and not name.endswith(LEDGER_NODE):
         record = json.loads(data)
         objects = {
             item: None if item in ("result.json", "report.html") else at for item, at in record["objects"].items()
