@@ -5,14 +5,14 @@
 #   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
 #   make submit CONFIG=my.toml TO=slurm   or kubernetes; TO="slurm --dry-run" prints the scripts
 #   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
-#   make test | lint | bench; on a GPU: make test-gpu | bench-gpu
+#   make test | lint | bench; on a GPU: make test-gpu | bench-gpu; on data beside the project: make test-real-data
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAGES := ingest seeds teacher verify student train-many report run status seal gc
 
-.PHONY: help setup demo study test test-gpu lint bench bench-gpu clean submit $(STAGES)
+.PHONY: help setup demo study test test-gpu test-real-data lint bench bench-gpu clean submit $(STAGES)
 
 help:
 	@sed -n '2,9p' Makefile | cut -c 3-
@@ -70,7 +70,12 @@ submit: setup
 
 # One thread each: small models gain nothing by more, and where others compute too, waiting threads cost a great deal.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu and not real_data'
+
+# The same proofs once more on data that lies beside the project; tests/trials/realdata.py says what the folder holds.
+test-real-data: setup
+	@test -n "$$STILLROOM_TEST_DATA" || { echo "name the folder of data: STILLROOM_TEST_DATA=path make $@"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'real_data and not gpu'
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu -s

@@ -3,7 +3,8 @@
     python benchmarks/codecs.py                                       # real and synthetic logits → results/codecs.*
     python benchmarks/codecs.py --fit A.npy --measure B.npy --json    # your own: [n, classes] each, a line per setting
 
-Real logits: `--data`, fitted on one half of the photos, measured on the other. Bytes are what Zarr writes.
+Real logits: `--data`, or the folder `logits` of STILLROOM_TEST_DATA; fitted on one half of the photos, measured on the
+other. Bytes are what Zarr writes.
 """
 
 import argparse
@@ -279,7 +280,9 @@ def save(lines: list[Line], notes: dict[str, str], bounds: dict[str, Any]) -> No
 def main() -> int:
     """See the top of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/logits"), help="folder of real logits")
+    named = os.environ.get("STILLROOM_TEST_DATA")
+    logits = Path(named) / "logits" if named else None
+    parser.add_argument("--data", type=Path, default=logits, help="folder of real logits")
     parser.add_argument("--fit", type=Path, help="float [n, classes] .npy to fit on")
     parser.add_argument("--measure", type=Path, help="float [n, classes] .npy to measure on")
     parser.add_argument("--json", action="store_true", help="a JSON line per codec and setting, nothing written")
@@ -308,12 +311,12 @@ def main() -> int:
         if not options.json:
             print(table(lines))
         return 0
-    if options.data.is_dir():
+    if options.data:
         for data in real_sets(options.data):
             run(data, (0.3, 0.1, 0.05, 0.02, 0.005), (0.1,))
             bounds[data.name] = {str(kl): round(gaussian_bound(data, kl), 2) for kl in (0.3, 0.1, 0.05, 0.02, 0.005)}
     else:
-        print(f"no real logits at {options.data}; give --data, or --fit and --measure", file=sys.stderr)
+        print("no real logits: give --data, or --fit and --measure, or set STILLROOM_TEST_DATA", file=sys.stderr)
     for classes in options.synthetic:
         big = classes > 5000
         data = synthetic_set(classes, 1200 if big else 3000, 732 if big else 6000, 1.2 if big else 1.0)

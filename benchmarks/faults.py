@@ -5,6 +5,7 @@
 
 Prints a table of what was seen, and writes it with the machine to benchmarks/results/faults.json. `make
 test` runs a smaller share of the same trials (tests/trials). Exit status 1 where a figure was not reached.
+With STILLROOM_TEST_DATA, the hostile images are those of that folder, too.
 """
 
 import argparse
@@ -38,7 +39,7 @@ TRIALS: dict[str, Trial] = {
     "writers": lambda share: writers.measure(_share(100, share)),
     "signals": lambda share: signals.measure(None if share == 1 else 2),
     "fingerprints": lambda _: fingerprints.measure(),
-    "hostile": lambda share: hostile.measure(_share(500, share), 0),
+    "hostile": lambda share: hostile.measure(_share(500, share), 0, hostile.real_corpus()),
     "planted": lambda share: planted.measure(None if share == 1 else _share(30, share)),
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import trials.realdata
 from hypothesis import settings
 from PIL import Image
 
@@ -28,6 +29,16 @@ MODEL = "timm:test_resnet"
 SIZE = 32
 
 Tables = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that STILLROOM_TEST_DATA names. Tests that ask for it are marked `real_data`: they are extra."""
+    folder = trials.realdata.real_data()
+    if folder is None:
+        pytest.skip(f"{trials.realdata.VARIABLE} names no folder of real data")
+    assert folder.is_dir(), f"{trials.realdata.VARIABLE} is {folder}, which is no folder"
+    return folder
 
 
 def encoded_photo(number: int) -> bytes:

@@ -38,8 +38,9 @@ def quarantine():
         item.close()
 
 
-def test_hostile_images_get_a_verdict_each_in_time_and_memory_and_what_is_accepted_renders():
-    row = hostile.measure(120, seed=1)
+@pytest.mark.parametrize("others", [False, pytest.param(True, marks=pytest.mark.real_data)], ids=["made", "real"])
+def test_hostile_images_get_a_verdict_each_in_time_and_memory_and_what_is_accepted_renders(others, request):
+    row = hostile.measure(120, 1, request.getfixturevalue("real_data") / "hostile" if others else None)
     assert row.ok, row.notes
 
 

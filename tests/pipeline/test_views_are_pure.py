@@ -62,13 +62,21 @@ def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, reference):
     assert torch.equal(render(many_photos.images, drawn, recipe, order, 33, 2), reference)
 
 
-def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(many_photos, drawn, recipe, reference, monkeypatch):
-    pixels = many_photos.height.astype(np.int64) * many_photos.width
-    monkeypatch.setattr("stillroom.pipeline.request.DECODED_PIXELS", int(pixels.max()) * 3)
-    parts = Request(many_photos.images, drawn[:1]).cut(pixels, 64)
-    assert {len(part.images) for part in parts} <= {1, 2, 3}
+@pytest.mark.parametrize(("most", "expected"), [(64, [3, 2, 1, 2, 1, 1, 2]), (2, [2, 2, 1, 1, 2, 1, 1, 2])])
+def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(photo_of_size, recipe, monkeypatch, most, expected):
+    """Three tiles of pixels fit into memory; the image of four is a part by itself."""
+    tiles = [1, 1, 1, 1, 2, 3, 1, 1, 4, 2, 2, 1]
+    height = np.array([160 if count == 4 else 80 for count in tiles], np.int32)
+    width = np.array([90 * count * 80 for count in tiles], np.int32) // height
+    sizes = zip(height.tolist(), width.tolist(), strict=True)
+    images = [photo_of_size(*size, number) for number, size in enumerate(sizes)]
+    views = draw_views(recipe, np.arange(len(tiles), dtype=np.uint64), 0, height, width)
+    monkeypatch.setattr("stillroom.pipeline.request.DECODED_PIXELS", 3 * 80 * 90)
+    parts = Request(images, [views]).cut(height.astype(np.int64) * width, most)
+    assert [len(part.images) for part in parts] == expected
     renderer = Renderer((SIZE,), 64, colour=recipe.colour)
-    assert torch.equal(torch.cat([found[0] for found in renderer.stream(parts)], dim=1)[0], reference[0])
+    whole = renderer.render(Request(images, [views]))[0][0].clone()
+    assert torch.equal(torch.cat([found[0] for found in renderer.stream(parts)], dim=1)[0], whole)
 
 
 def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference):

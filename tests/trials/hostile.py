@@ -20,7 +20,8 @@ from stillroom.pipeline.verdict import Accepted, Rejected
 from stillroom.storage.errors import DataError
 
 from .images import LIARS
-from .mutations import corpus, mutation
+from .mutations import from_corpus, mutation
+from .realdata import real_data
 from .table import Row
 
 MAX_PIXELS = 100_000_000
@@ -30,17 +31,20 @@ _BATCH = 32
 Image = npt.NDArray[np.uint8]
 
 
-def hostile_images(count: int, seed: int) -> list[tuple[str, bytes]]:
-    """Files whose headers lie, damaged ones of others, and mutations, in turn: name and bytes of each."""
-    liars = ((name, make()) for name, make in LIARS.items())
-    others = itertools.takewhile(lambda found: found is not None, map(corpus, itertools.count()))
-    mutations = (mutation(seed, number) for number in itertools.count())
-    return list(itertools.islice(_in_turn(liars, others, mutations), count))
+def hostile_images(count: int, seed: int, corpus: Path | None) -> list[tuple[str, bytes]]:
+    """Files whose headers lie, damaged ones that others found, and mutations, in turn: name and bytes of each."""
+    sources = [
+        ((name, make()) for name, make in LIARS.items()),
+        (mutation(seed, number) for number in itertools.count()),
+    ]
+    if corpus is not None:
+        sources.insert(1, (from_corpus(corpus, number) for number in itertools.count()))
+    return list(itertools.islice(_in_turn(sources), count))
 
 
-def measure(count: int, seed: int) -> Row:
-    """Judge so many images, one by one, and render what is accepted."""
-    images = hostile_images(count, seed)
+def measure(count: int, seed: int, corpus: Path | None = None) -> Row:
+    """Judge so many images, one by one, and render what is accepted; `corpus` holds folders of files of others."""
+    images = hostile_images(count, seed, corpus)
     wrong: list[str] = []
     accepted: list[tuple[str, Image, Accepted]] = []
     slowest, largest = (0.0, ""), 0
@@ -92,7 +96,13 @@ def _that_do_not_render(accepted: Sequence[tuple[str, Image, Accepted]]) -> list
     return failed
 
 
-def _in_turn(*sources: Iterator[tuple[str, bytes] | None]) -> Iterator[tuple[str, bytes]]:
+def real_corpus() -> Path | None:
+    """The damaged files among the real data, where a variable names that."""
+    folder = real_data()
+    return None if folder is None else folder / "hostile"
+
+
+def _in_turn(sources: Sequence[Iterator[tuple[str, bytes]]]) -> Iterator[tuple[str, bytes]]:
     left = list(sources)
     while left:
         for source in list(left):
@@ -112,4 +122,4 @@ def _peak_mb(pid: int | None) -> int:
 
 
 if __name__ == "__main__":
-    print(measure(int(sys.argv[1]), seed=0))
+    print(measure(int(sys.argv[1]), 0, real_corpus()))

@@ -8,13 +8,9 @@ import struct
 import zlib
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-CORPUS = Path(__file__).parents[3] / "shared" / "data" / "hostile"
-"""Damaged files that others found, used where they lie beside the project."""
 
 
 def photo(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:

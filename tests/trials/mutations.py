@@ -7,8 +7,9 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
-from .images import CORPUS, real
+from .images import real
 
 _EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 Parts = list[tuple[bytes, bytes]]
@@ -182,11 +183,9 @@ def _jpeg(parts: Parts) -> bytes:
     return b"\xff\xd8" + b"".join(packed) + b"\xff\xd9"
 
 
-def corpus(number: int) -> tuple[str, bytes] | None:
-    """A file of the damaged ones beside the project, or a mutation of one; None where they are not there."""
-    files = sorted(CORPUS.glob("*/*"))
-    if not files:
-        return None
+def from_corpus(folder: Path, number: int) -> tuple[str, bytes]:
+    """A file of a folder of folders of damaged ones, or a mutation of one."""
+    files = sorted(folder.glob("*/*"))
     path = files[number % len(files)]
     data = path.read_bytes()
     if number < len(files):
