@@ -5,14 +5,14 @@
 #   make ingest|seeds|teacher|verify|student|train-many|report|run|status|gc CONFIG=my.toml
 #   make submit CONFIG=my.toml TO=slurm   or kubernetes; TO="slurm --dry-run" prints the scripts
 #   make study DATA=path/to/folder BUDGET=60   designs, view counts, temperatures, codecs; one page of findings
-#   make test | lint | bench; on a GPU: make test-gpu | bench-gpu; on data beside the project: make test-real-data
+#   make check | test | lint | bench; on a GPU: make test-gpu | bench-gpu; on data beside the project: make test-real-data
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAGES := ingest seeds teacher verify student train-many report run status seal gc
 
-.PHONY: help setup demo study test test-gpu test-real-data lint bench bench-gpu clean submit $(STAGES)
+.PHONY: help setup demo study check test test-gpu test-real-data lint bench bench-gpu clean submit $(STAGES)
 
 help:
 	@sed -n '2,9p' Makefile | cut -c 3-
@@ -67,6 +67,13 @@ TO ?= slurm
 submit: setup
 	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
 	$(BIN)/stillroom $@ $(CONFIG) --$(TO)
+
+# Whole files in each process, as their tests share fixtures.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+# What a contributor runs before a commit: all but the slow tests.
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m 'not slow and not gpu and not real_data'
 
 # One thread each: small models gain nothing by more, and where others compute too, waiting threads cost a great deal.
 test: setup

@@ -1,6 +1,7 @@
 """Every config under configs/ is valid, names models that there are, and its heading says what it costs."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,7 @@ def test_the_heading_counts_operations_as_torch_does(path):
     assert stated == [pytest.approx(found, rel=0.01) for found in passes]
 
 
+@cache
 def operations(model, size, classes):
     """Floating-point operations of one forward pass of one image, two to a multiplication."""
     with torch.device("meta"):

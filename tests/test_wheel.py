@@ -29,6 +29,7 @@ def test_the_wheel_holds_nothing_outside_its_own_name(wheel):
     assert {"stillroom/py.typed", "stillroom/stages/report/report.html", "stillroom/storage/cache.py"} <= set(names)
 
 
+@pytest.mark.slow
 def test_it_runs_beside_folders_of_the_same_names(wheel, tmp_path):
     site, work = tmp_path / "site", tmp_path / "work"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]

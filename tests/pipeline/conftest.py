@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from stillroom.pipeline.accept import Accepted, examine
 
@@ -27,6 +26,8 @@ class Photos:
 @pytest.fixture(scope="session")
 def photo_of_size() -> Callable[[int, int, int], np.ndarray]:
     """`photo_of_size(height, width, number)`: a piece of a photo, encoded as the number says; at most 427 × 640."""
+    from sklearn.datasets import load_sample_images
+
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
 
     def make(height: int, width: int, number: int) -> np.ndarray:

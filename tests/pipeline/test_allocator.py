@@ -40,6 +40,7 @@ def pages(threaded=False, **environment):
     return said == "True", int(number) / (30 * 91 * 2**20 / resource.getpagesize())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threaded", [False, True])
 def test_freed_memory_is_used_again(threaded):
     kept, share = pages(threaded)
@@ -47,12 +48,14 @@ def test_freed_memory_is_used_again(threaded):
     assert share < 0.4  # a heap takes some rounds to settle
 
 
+@pytest.mark.slow
 def test_what_dask_sets_for_its_workers_is_not_a_persons_wish():
     kept, share = pages(MALLOC_TRIM_THRESHOLD_="65536")
     assert kept
     assert share < 0.4  # a heap takes some rounds to settle
 
 
+@pytest.mark.slow
 def test_the_pages_tell():
     kept, share = pages(MALLOC_TRIM_THRESHOLD_="65537")
     assert not kept

@@ -38,6 +38,7 @@ def quarantine():
         item.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [False, pytest.param(True, marks=pytest.mark.real_data)], ids=["made", "real"])
 def test_hostile_images_get_a_verdict_each_in_time_and_memory_and_what_is_accepted_renders(others, request):
     row = hostile.measure(120, 1, request.getfixturevalue("real_data") / "hostile" if others else None)
@@ -56,6 +57,7 @@ def test_what_takes_too_much_memory_is_rejected_with_the_reason(quarantine):
     assert found == [Rejected("takes more than 0.2 GB to decode")]
 
 
+@pytest.mark.slow
 def test_what_crashes_the_decoder_is_rejected_by_itself_and_the_rest_is_judged(quarantine):
     """A decoder that crashes at one image: whoever is still busy after some time is killed as a crash would."""
     asked, over = quarantine(), threading.Event()
@@ -90,6 +92,7 @@ def busy(pid):
     return used - _since.setdefault(pid, used)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_for_another_reason_is_no_reason_to_reject(quarantine):
     asked = quarantine()
     asked.examine(arrays(GOOD), MAX_PIXELS)

@@ -80,6 +80,7 @@ def test_bad_work_is_told_by_the_job_that_finds_it_and_by_the_one_that_joins_all
     assert not array.wrong("verify")
 
 
+@pytest.mark.slow
 def test_what_takes_all_work_at_once_is_refused_of_a_share(array):
     for command, reason in (
         (array.command("run", "--job", "0/3"), "start an array for each stage"),

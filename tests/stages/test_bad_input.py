@@ -614,6 +614,7 @@ def test_a_finished_stage_does_nothing_and_a_missing_task_is_done_alone(stillroo
 # The installed command, as a process of its own
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CONSOLE.exists(), reason="the command is not installed beside this Python")
 def test_the_installed_command_ends_with_the_same_statuses(config, tmp_path):
     path = str(config(data={"train": str(tmp_path / "absent")}))

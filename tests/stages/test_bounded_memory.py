@@ -233,6 +233,7 @@ print(json.dumps({"count": count, "megabytes": peak() - before}))
 """
 
 
+@pytest.mark.slow
 def test_a_data_shards_size_is_not_in_a_students_memory(make_config, run_stages, photos, tmp_path):
     """48 images of 4 MB in one data shard: beyond the allowance, a student does not take 192 MB more."""
     folder = tmp_path / "images"

@@ -4,6 +4,8 @@ import pytest
 from trials import crashes
 from trials.tiny import STAGES, differences, files, make_tiny, temporaries, unlisted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny(trial):
@@ -16,7 +18,6 @@ def point(tiny, stage, operation, name, *, half=False):
     return next(p for p in reversed(points) if (p.call.operation, p.kill.half) == (operation, half))
 
 
-@pytest.mark.slow
 def test_a_run_that_is_killed_at_a_write_point_or_any_time_ends_equal(trial):
     row = crashes.measure(10, folder=trial)
     assert row.of == 11

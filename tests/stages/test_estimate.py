@@ -36,6 +36,7 @@ def plan_of(found, views):
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("codec", "plain"), [("float16", True), ("transform", False), ("transform", True)])
 def test_bytes_and_objects_of_the_real_run_are_as_predicted(make_config, run_stages, codec, plain):
     config = make_config({"cache": {"codec": codec, "plain": plain}, "views": {"count": 8}})
@@ -56,6 +57,7 @@ def test_bytes_and_objects_of_the_real_run_are_as_predicted(make_config, run_sta
     assert plan["bytes_by_codec"][codec] == plan["bytes"]["total"]
 
 
+@pytest.mark.slow
 def test_the_pilot_is_kept_for_the_run_and_the_probe_leaves_nothing(make_config, run_stages):
     config = make_config({"cache": {"codec": "transform"}})
     estimated(config)
@@ -158,6 +160,7 @@ def test_every_codec_is_there_with_its_price_and_error(make_config):
     assert "core-hours" in text or "gpu-hours" in text
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_alone_and_wrong_plans_are_wrong_usage(make_config, tmp_path):
 
     path = tmp_path / "config.toml"

@@ -7,8 +7,9 @@ from trials import failing
 from trials.tiny import make_tiny
 from trials.watched import OPERATIONS, Fail
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_run_in_which_a_call_fails_leaves_no_false_record_and_is_done_by_another(trial):
     row = failing.measure(8, folder=trial)
     assert row.of == 9

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -194,7 +195,7 @@ class LifeOfACache(RuleBasedStateMachine):
         assert any(name in said for name in (*wrong, *undone, *blocks)) or "run `stillroom" in said, said
 
 
-TestLifeOfACache = LifeOfACache.TestCase
+TestLifeOfACache = pytest.mark.slow(LifeOfACache.TestCase)
 TestLifeOfACache.settings = settings(
     max_examples=int(os.environ.get("N", "200")) if LONG else 25,
     stateful_step_count=50 if LONG else 30,

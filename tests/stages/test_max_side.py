@@ -108,6 +108,7 @@ print(held() - one)
 """
 
 
+@pytest.mark.slow
 def test_many_photos_take_no_more_memory_than_one(tmp_path):
     """18 MB of pixels each."""
     (tmp_path / "photo.jpg").write_bytes(photo(0, 3000, 2000))

@@ -228,6 +228,7 @@ def _what(request):
 # Damage, and what is none
 
 
+@pytest.mark.slow
 def test_damage_in_a_bucket_is_found_and_repaired_and_the_run_sealed(taught, make_from_tars, run_stages, quick, s3):
     config, _ = taught
     remote = make_from_tars(f"{config.run.dir}-damaged", config.data.train.rpartition("/")[0])

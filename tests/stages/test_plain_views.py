@@ -121,6 +121,7 @@ def test_float32_keeps_the_teachers_own_answers_to_centred_squares(photo_run, ru
         assert np.abs(found - teacher.logits(shard, 0)).max() > 0.01  # which are of mixed views
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["float16", "int8", "topk:2", "transform"])
 def test_every_codec_holds_what_it_promises(photo_run, run_stages, sharp, codec):
     config = photo_run(codec=codec)
@@ -311,6 +312,7 @@ def test_what_is_written_waits_for_its_layout_to_be_written_again(copied, run_st
     assert verified(config, run_stages)["failures"] == []
 
 
+@pytest.mark.slow
 def test_two_teachers_have_their_own(photo_run, run_stages):
     one = photo_run(codec="float32")
     other = one.teacher[0].model_copy(update={"name": "u", "size": 48})

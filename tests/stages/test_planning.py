@@ -21,6 +21,7 @@ print(json.dumps([len(tasks), done, [name for name in ("torch", "nvidia.dali") i
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["float16", "transform"])
 def test_the_teachers_tasks_are_planned_and_counted_without_torch(make_config, run_stages, codec):
     settings = {"cache": {"codec": codec, "plain": True}, "render": {"backend": "dali-cpu"}, "data": {"holdout": 0.2}}

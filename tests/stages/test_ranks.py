@@ -76,6 +76,7 @@ def test_global_batches_are_identical_on_any_number_of_ranks(cached, world):
         assert count == alone.steps
 
 
+@pytest.mark.slow
 def test_a_loader_goes_on_from_its_state_at_each_of_40_steps(cached):
     loader = loader_of(cached)
     states, uids = [], []

@@ -93,6 +93,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_to_train_learns_and_goes_on_exactly(
     make_config, cached, run_stages, monkeypatch, other_classes, kind

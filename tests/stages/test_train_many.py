@@ -52,6 +52,7 @@ def alone(make_config, cached, run_stages):
     return config, {name.partition("-")[2]: found for name, found in facts.items()}
 
 
+@pytest.mark.slow
 def test_each_is_what_it_would_be_alone(make_config, cached, run_stages, alone, monkeypatch):
     config = config_of(make_config, cached, "many-")
     rendered = []
@@ -81,6 +82,7 @@ def _counted(requests, into, size):
         yield request
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3, 17])
 def test_a_group_that_is_killed_goes_on_exactly(make_config, cached, run_stages, alone, monkeypatch, limit):
     """Killed while one of them is at a step that others have not done, or have saved already."""
@@ -127,6 +129,7 @@ def test_what_they_share_is_read_once(make_config, cached, run_stages, monkeypat
     assert len(read) == len(set(read)) == len(Cache(config.cache_place).layout.sizes)
 
 
+@pytest.mark.slow
 def test_a_finished_student_gets_no_checkpoint_from_a_later_stop(make_config, cached, run_stages, monkeypatch):
     config = config_of(make_config, cached, "ended-")
     take = Session.take

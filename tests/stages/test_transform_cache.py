@@ -209,6 +209,7 @@ def test_a_damaged_pilot_is_found_and_made_again_the_same(copied, run_stages, na
     assert verified(copied, run_stages)["ok"]
 
 
+@pytest.mark.slow
 def test_a_student_is_told_of_a_temperature_that_the_cache_does_not_guarantee(copied, tmp_path):
 
     path = tmp_path / "config.toml"

@@ -274,6 +274,7 @@ def test_status_counts_what_is_done(copied):
     assert by_name["teacher"]["done"] == by_name["teacher"]["tasks"] - 1
 
 
+@pytest.mark.slow
 def test_tasks_run_on_dask_write_the_same_cache(finished, make_config, tmp_path, run_stages):
     """Through the command, in a process of its own."""
     config = make_config(folder=tmp_path / "run")

@@ -21,15 +21,18 @@ def test_four_writers_of_one_task_leave_one_valid_state_and_a_reader_sees_nothin
     assert row.ok, row.notes
 
 
+@pytest.mark.slow
 def test_a_killed_writers_task_is_taken_over_at_once(cache):
     assert not writers.killed(cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", range(4))
 def test_a_writer_that_sleeps_while_another_does_its_task_leaves_one_writers_work(cache, before):
     assert not writers.suspended(cache, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", range(3))
 def test_a_late_writer_that_fails_takes_back_what_it_wrote_over(cache, before):
     assert not writers.suspended(cache, before, fails=True)

@@ -14,8 +14,6 @@ from codec_logits import CLASSES, teacher_logits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 
 from stillroom.storage.codecs import TransformCodec, TransformModel, divergence, fidelity, fit
 from stillroom.storage.codecs.fast_divergence import fast_divergence
@@ -287,6 +285,9 @@ def test_the_report_sees_what_was_lost():
 
 def logits_of_digits():
     """A linear teacher's, of the digits that it did not learn from: as they are, and moved by a pixel."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
     images, labels = load_digits(return_X_y=True)
     teacher = LogisticRegression(C=0.01, max_iter=1000).fit(images[::2], labels[::2])
     views = [np.roll(images[1::2].reshape(-1, 8, 8), places, axis=2) for places in (0, 1)]

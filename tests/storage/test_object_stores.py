@@ -60,7 +60,9 @@ OPERATIONS = {
 # What passes
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.slow if fault == "timeout" else ()) for fault in FAULTS]
+)
 def test_no_operation_minds_what_passes(place, s3, quick, fault):
     for name, operation in OPERATIONS.items():
         place.write("a", DATA)
@@ -355,6 +357,7 @@ def test_each_operation_is_one_request(place, s3):
         assert [item.kind for item in requests] == [kind]
 
 
+@pytest.mark.slow
 def test_a_command_prints_no_credentials_and_no_traceback(bucket, s3, tmp_path, few_attempts):
     config = tmp_path / "config.toml"
     config.write_text(
