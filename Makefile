@@ -68,8 +68,8 @@ submit: setup
 	@test -n "$(CONFIG)" || { echo "say which run: make $@ CONFIG=configs/demo.toml"; exit 2; }
 	$(BIN)/stillroom $@ $(CONFIG) --$(TO)
 
-# Whole files in each process, as their tests share fixtures.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Whole files in each process, as their tests share fixtures. make PARALLEL= test runs them one after another.
+PARALLEL ?= --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # What a contributor runs before a commit: all but the slow tests.
 check: lint
@@ -77,7 +77,7 @@ check: lint
 
 # One thread each: small models gain nothing by more, and where others compute too, waiting threads cost a great deal.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu and not real_data'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m 'not gpu and not real_data'
 
 # The same proofs once more on data that lies beside the project; tests/trials/realdata.py says what the folder holds.
 test-real-data: setup
