@@ -131,10 +131,20 @@ def _decode(images: list[np.ndarray], setting: Setting, load: float) -> Way:
     return run
 
 
+def renderer_settings(config: Config, setting: Setting) -> dict[str, Any]:
+    """Where and what a renderer of the run renders."""
+    return {"backend": setting.backend, "threads": setting.threads, "operations": config.views.recipe.acting}
+
+
 def rendering_ways(config: Config, setting: Setting) -> dict[str, Way]:
     """From encoded bytes to pixels, then to batches on the device."""
     images, views = everything(Cache(config.cache_place), Dataset(config.data_place))
-    renderer = Renderer((setting.size,), setting.batch, backend=setting.backend, threads=setting.threads)
+    how: dict[str, Any] = {
+        "backend": setting.backend,
+        "threads": setting.threads,
+        "operations": config.views.recipe.acting,
+    }
+    renderer = Renderer((setting.size,), setting.batch, **how)
     rows = [np.arange(len(images))[start : start + setting.batch] for start in range(0, len(images), setting.batch)]
     requests = [Request([images[row] for row in part], [views.take(part)]) for part in rows]
 
@@ -169,7 +179,12 @@ def teacher_ways(config: Config, setting: Setting) -> dict[str, Way]:
                 teacher.ask(resident)
             return repeats * setting.batch
 
-        renderer = Renderer((setting.size,), 64, views=VIEWS, backend=setting.backend, threads=setting.threads)
+        how: dict[str, Any] = {
+            "backend": setting.backend,
+            "threads": setting.threads,
+            "operations": config.views.recipe.acting,
+        }
+        renderer = Renderer((setting.size,), 64, views=VIEWS, **how)
         maker = BlockMaker(teacher, config.views.recipe, renderer, 64)
 
         def block(maker: BlockMaker = maker) -> int:

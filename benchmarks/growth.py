@@ -89,7 +89,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from stillroom.pipeline import epochreader
 from stillroom.pipeline.order import Order
-from stillroom.pipeline.recipe import Recipe, Views, draw_partners, pair_order
+from stillroom.pipeline.augment.recipe import Recipe, Views
 from stillroom.pipeline.shardviews import ShardViews
 from stillroom.storage.cache import Cache
 from stillroom.storage.dataset import Dataset
@@ -101,9 +101,9 @@ def load(cache, data, recipe, shard, view, *rest):
     # What a data shard holds but its images, which are not there.
     count = data.sizes[shard]
     seeds = cache.seeds(shard)
-    views = Views(np.zeros((count, 4), np.int32), np.zeros(count, np.int32))
-    partner, share = draw_partners(recipe, seeds, view)
-    return ShardViews(shard, view, None, (), views, partner, share, pair_order(recipe, seeds, view), (), {})
+    views = Views({"crop": np.zeros((count, 4), np.int32), "flip": np.zeros(count, np.int32)})
+    partner, share = recipe.mixing.draw(seeds, view)
+    return ShardViews(shard, view, None, (), views, partner, share, recipe.mixing.pair_order(seeds, view), (), {})
 epochreader.load_shard = load
 with tempfile.TemporaryDirectory() as folder:
     config = simulated.simulate(Path(folder), simulated.Plan(int(sys.argv[2]), 1, per_block=1, canaries=0), 0.0)

@@ -24,8 +24,9 @@ from nvidia.dali import Pipeline
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
+from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.config import Config
-from stillroom.pipeline.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.request import Request
@@ -118,7 +119,7 @@ def decode_alone(images: list[np.ndarray], threads: int) -> timing.Way:
 
 
 def graph_alone(images: list[np.ndarray], views: Views, size: int, threads: int) -> timing.Way:
-    renderer = Renderer((size,), BATCH, threads=threads)
+    renderer = Renderer((size,), BATCH, operations=[Flip()], threads=threads)
     rows = [np.arange(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]
     requests = [Request([images[row] for row in part], [views.take(part)]) for part in rows]
     return lambda: sum(rendered[0].shape[1] for rendered in renderer.stream(requests * EPOCHS))
@@ -139,7 +140,7 @@ class UsualDataset(torch.utils.data.Dataset[tuple[torch.Tensor, ...]]):
             pixels = functional.pil_to_tensor(opened.convert("RGB"))
         window = [int(value) for value in self.views.window[row]]
         view = functional.resized_crop(pixels, *window, [self.size, self.size], antialias=False)
-        view = functional.horizontal_flip(view) if self.views.flip[row] else view
+        view = functional.horizontal_flip(view) if self.views.drawn["flip"][row] else view
         view = functional.to_dtype(view, torch.float32, scale=True)
         return (view,) if self.logits is None else (view, torch.load(self.logits / f"{row}.pt"))
 
@@ -165,7 +166,7 @@ def everything(cache: Cache, data: Dataset) -> tuple[list[np.ndarray], Views]:
         index = data.index(shard)
         images += data.images(shard, index)
         parts.append(draw_views(recipe, cache.seeds(shard), 0, index.height, index.width))
-    return images, Views(np.concatenate([p.window for p in parts]), np.concatenate([p.flip for p in parts]))
+    return images, Views({name: np.concatenate([part.drawn[name] for part in parts]) for name in parts[0].drawn})
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import torch
 from ..storage.encoded import picked
 from ..storage.errors import ModelError
 from ..storage.index import NO_LABEL, ShardIndex
+from .augment.recipe import Recipe, draw_views
 from .hashing import Hasher
 from .lanes import Arrival, Lane, lane_of, to_device
 from .losses import entropy, hits
 from .mix import to_images
-from .recipe import Recipe, draw_partners, draw_views, pair_order
 from .render import Renderer
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite
@@ -128,8 +128,8 @@ class BlockMaker:
                     for number, slot in keep:
                         if number == place and row[slot] >= 0:
                             kept[number, slot] = mine[row[slot]].cpu().numpy().copy()
-                    partner, share = draw_partners(self.recipe, seeds, view)
-                    slots = rows if len(rows) < count else pair_order(self.recipe, seeds, view).astype(np.int64)
+                    partner, share = self.recipe.mixing.draw(seeds, view)
+                    slots = rows if len(rows) < count else self.recipe.mixing.pair_order(seeds, view).astype(np.int64)
                     answers = self._classify(mine, row[slots], row[partner[slots]], share[slots], index, view, slots)
                     larger = np.where(share[slots] >= 0.5, slots, partner[slots])
                     asked = _Asked(view, place, rows, slots, larger, answers, hashed)
@@ -162,7 +162,7 @@ class BlockMaker:
         Raises:
             ModelError: a logit is not finite; names the sample and the view.
         """
-        partner, share = draw_partners(self.recipe, seeds, view)
+        partner, share = self.recipe.mixing.draw(seeds, view)
         rows = np.union1d(slots, partner[slots]).astype(np.int64)
         pixels = self._render(index, images, seeds, [view] * self.renderer.views, rows)[0]
         own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
@@ -179,7 +179,7 @@ class BlockMaker:
             yield np.arange(len(seeds))
             return
         assert len(views) == 1
-        order = pair_order(self.recipe, seeds, views[0]).astype(np.int64)
+        order = self.recipe.mixing.pair_order(seeds, views[0]).astype(np.int64)
         for start in range(0, len(order), self.held):
             yield order[start : start + self.held]
 

@@ -17,10 +17,10 @@ from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.errors import ConfigError
 from ..storage.logits import Canary, TeacherLogits
+from .augment.recipe import Recipe, draw_views
 from .backend import Backend
 from .losses import kl_divergence
 from .mix import to_images
-from .recipe import Recipe, draw_views
 from .render import Renderer
 from .request import Request, sample_names
 
@@ -115,7 +115,7 @@ def _rendered(
 ) -> torch.Tensor:
     """The same views by a backend: uint8 [n, size, size, 3] on the CPU."""
     recipe = Recipe.from_data(cache.info.recipe)
-    renderer = Renderer((size,), _BATCH, colour=recipe.colour, backend=backend, threads=threads)
+    renderer = Renderer((size,), _BATCH, operations=recipe.acting, backend=backend, threads=threads)
     found: list[npt.NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(canaries)
     for shard in sorted({canary.shard for canary in canaries}):
         index, seeds = data.index(shard), cache.seeds(shard)

@@ -14,10 +14,10 @@ from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.encoded import Allowance
 from ..storage.logits import TeacherLogits
+from .augment.recipe import Recipe
 from .guide import Guide
 from .order import Order, Places, last_uses
 from .plan import Rows, plan_rows
-from .recipe import Recipe
 from .shardviews import ShardViews, load_shard
 
 

@@ -25,7 +25,7 @@ class Places:
 
     Attributes:
         shard: int32 [n], data shard.
-        position: int32 [n], place in that shard's order of pairs (see `recipe.draw_partners`), or slot where unpaired.
+        position: int32 [n], place in that shard's order of pairs (see `Mixup.draw`), or slot where unpaired.
         lane: int32 [n].
     """
 

@@ -10,9 +10,9 @@ import torch
 from ..storage.encoded import picked
 from ..storage.errors import ModelError
 from ..storage.index import ShardIndex
+from .augment.recipe import centre_views
 from .lanes import to_device
 from .mix import to_images
-from .recipe import centre_views
 from .render import Renderer
 from .request import Request, sample_names
 from .teach import LoadedTeacher, first_not_finite

@@ -5,14 +5,15 @@ Pure index arithmetic over loaded data shards.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..storage.encoded import Picked
+from .augment.recipe import Views
 from .order import Places
-from .recipe import Views
 from .request import Request
 from .shardviews import ShardViews
 
@@ -56,12 +57,8 @@ class Rows:
     def request(self) -> Request:
         """What the renderer needs to render every row; images are fetched when they are rendered."""
         images = Picked([shard.images for shard in self.shards], self.shard, self.slot)
-        coloured = self.shards[0].views.colour is not None
-        views = Views(
-            self.column(lambda shard: shard.views.window),
-            self.column(lambda shard: shard.views.flip),
-            self.column(_colour) if coloured else None,
-        )
+        names = self.shards[0].views.drawn
+        views = Views({name: self.column(partial(_parameters, name)) for name in names})
         return Request(images, [views], self._name)
 
     def _name(self, row: int) -> str:
@@ -94,6 +91,5 @@ def plan_rows(places: Places, shards: Mapping[int, ShardViews]) -> Rows:
     return Rows(held, codes >> 32, codes & 0xFFFFFFFF, np.arange(len(own_codes)), other)
 
 
-def _colour(shard: ShardViews) -> npt.NDArray[Any]:
-    assert shard.views.colour is not None
-    return shard.views.colour
+def _parameters(operation: str, shard: ShardViews) -> npt.NDArray[Any]:
+    return shard.views.drawn[operation]

@@ -1,7 +1,7 @@
 """The renderer: from encoded images and drawn parameters to pixels, by one DALI graph for teacher and student.
 
-decode whole → for each view: slice → resize → flip → colour. Parameters come in as per-sample CPU arguments; DALI's own
-random operators are not used. Knows nothing of seeds or labels.
+decode whole → for each view: slice → resize → the operations of the recipe. Parameters come in as per-sample CPU
+arguments; DALI's own random operators are not used. Knows nothing of seeds or labels.
 """
 
 import sys
@@ -19,6 +19,8 @@ import xxhash
 from nvidia.dali import Pipeline
 
 from ..storage.errors import DataError, StillroomError
+from .augment.operation import Operation
+from .augment.recipe import CROP
 from .backend import Backend
 from .culprit import culprit
 from .decoding import DECODING
@@ -26,6 +28,7 @@ from .device import own_device
 from .request import Request
 
 _AHEAD = 2
+_TYPES = {"int32": types.INT32, "float32": types.FLOAT}
 
 
 def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:
@@ -48,7 +51,7 @@ class Renderer:
         sizes: height and width in pixels of the views, one or more; each view comes out at each size.
         batch: images in a batch at most.
         views: views of each image.
-        colour: whether the views change colours.
+        operations: what acts on a view after it was cut and resized, in order; see `Recipe.acting`.
         backend: where decoding and rendering run.
         threads: CPU threads.
         device: number of the GPU; default this process's own.
@@ -60,7 +63,7 @@ class Renderer:
         batch: int,
         *,
         views: int = 1,
-        colour: bool = False,
+        operations: Sequence[Operation] = (),
         backend: Backend = "dali-cpu",
         threads: int = 2,
         device: int | None = None,
@@ -69,7 +72,7 @@ class Renderer:
             raise StillroomError("backend dali-gpu needs an NVIDIA GPU and there is none; use dali-cpu")
         self.sizes = tuple(sizes)
         self.views = views
-        self.colour = colour
+        self.operations = tuple(operations)
         self._batch, self._threads = batch, threads
         own = own_device().index if device is None else device
         self._device = own if backend == "dali-gpu" else None
@@ -163,7 +166,7 @@ class Renderer:
             self.sizes,
             1,
             views=self.views,
-            colour=self.colour,
+            operations=self.operations,
             backend=backend,
             threads=self._threads,
             device=self._device,
@@ -175,15 +178,14 @@ class Renderer:
         assert len(request.views) == self.views
         fed: list[Any] = [list(request.images)]
         for views in request.views:
-            fed += [views.window, views.flip]
-            if self.colour:
-                assert views.colour is not None
-                fed.append(views.colour)
+            assert views.drawn.keys() == {CROP, *(item.op for item in self.operations)}, "drawn by another recipe"
+            fed += [views.window, *(views.drawn[item.op] for item in self.operations)]
         return fed
 
     def _graph(self, device: str) -> list[Any]:
-        inputs = [types.UINT8, *([types.INT32, types.INT32, *([types.FLOAT] if self.colour else [])] * self.views)]
-        dims = [1, *([1, 0, *([1] if self.colour else [])] * self.views)]
+        one_view = [types.INT32, *(_TYPES[item.dtype] for item in self.operations)]
+        inputs = [types.UINT8, *(one_view * self.views)]
+        dims = [1, *([1, *(item.dims for item in self.operations)] * self.views)]
         # Not a bound method: a cycle through DALI's objects would keep the pipeline and its threads alive.
         renderer = weakref.ref(self)
         fed = fn.external_source(
@@ -193,10 +195,9 @@ class Renderer:
         # image cost less cut from the whole.
         alone = device == "cpu" and self.views == 1
         image = None if alone else fn.decoders.image(fed[0], device=device, **DECODING)
-        step = 3 if self.colour else 2
         outputs = []
-        for first in range(1, len(fed), step):
-            window, flip = fed[first], fed[first + 1]
+        for first in range(1, len(fed), len(one_view)):
+            window, *drawn = fed[first : first + len(one_view)]
             cut = (
                 fn.decoders.image_slice(fed[0], window[0:2], window[2:4], axes=(0, 1), device=device, **DECODING)
                 if alone
@@ -204,12 +205,8 @@ class Renderer:
             )
             for size in self.sizes:
                 view = fn.resize(cut, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=False)
-                view = fn.flip(view, horizontal=flip)
-                if self.colour:
-                    twist = fed[first + 2]
-                    view = fn.color_twist(
-                        view, brightness=twist[0], contrast=twist[1], saturation=twist[2], hue=twist[3]
-                    )
+                for operation, parameters in zip(self.operations, drawn, strict=True):
+                    view = operation.apply(view, parameters, fn)
                 outputs.append(view)
         return outputs
 

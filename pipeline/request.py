@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .recipe import Views
+from .augment.recipe import Views
 from .runs import runs
 
 DECODED_PIXELS = 64_000_000

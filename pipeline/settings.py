@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..storage.codecname import parse_codec
 from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError
-from .recipe import Recipe
+from .augment.operations.colour import Colour
+from .augment.operations.crop import Crop
+from .augment.operations.flip import Flip
+from .augment.operations.mixup import Mixup
+from .augment.recipe import RANGES, Recipe
+from .augment.registry import operation_of
 from .settingtypes import Name, Precision, Share, Source, Uint64, Url
 
 
@@ -79,36 +84,39 @@ class Data(Section):
         return self.eval is not None or self.holdout > 0.0
 
 
+def _as_in(operation: type[BaseModel], name: str) -> Any:
+    """A range of an operation as a setting: its default, its limits and what is said of it."""
+    return operation.model_fields[name]
+
+
 class Views(Section):
     """The recipe, and how many views of each sample there are."""
 
     count: int = Field(30, ge=1, description="views of each sample")
     seed: Uint64 = Field(0, description="root seed of all views")
     views_per_block: int = Field(10, ge=1, description="views in one task and one Zarr shard")
-    area: tuple[float, float] = Field((0.05, 1.0), description="share of the image's area that a crop covers")
-    aspect: tuple[float, float] = Field((0.75, 1.333333), description="width over height of a crop, log-uniform")
-    flip: bool = Field(True, description="mirror half of the views")
-    mixup: bool = Field(True, description="true: function matching; false: consistent teaching")
-    brightness: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
-    contrast: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
-    saturation: Share = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
-    hue: float = Field(0.0, ge=0.0, le=0.5, description="turn of the colour circle, uniform in [−x, x]")
+    area: tuple[float, float] = _as_in(Crop, "area")
+    aspect: tuple[float, float] = _as_in(Crop, "aspect")
+    flip: bool = _as_in(Flip, "flip")
+    mixup: bool = _as_in(Mixup, "mixup")
+    brightness: float = _as_in(Colour, "brightness")
+    contrast: float = _as_in(Colour, "contrast")
+    saturation: float = _as_in(Colour, "saturation")
+    hue: float = _as_in(Colour, "hue")
+    augment: tuple[dict[str, Any], ...] = Field(
+        (), description="further operations in this order, each by its name, `op`, and its ranges"
+    )
 
-    @field_validator("area")
-    @classmethod
-    def _area(cls, value: tuple[float, float]) -> tuple[float, float]:
-        for place, area in enumerate(value):
-            if not 0.0 < area <= 1.0:
-                raise ValueError(f"views.area[{place}] is {area}; areas are fractions in (0, 1]")
-        return _ordered("views.area", value)
-
-    @field_validator("aspect")
-    @classmethod
-    def _aspect(cls, value: tuple[float, float]) -> tuple[float, float]:
-        for place, aspect in enumerate(value):
-            if not 0.01 <= aspect <= 100.0:
-                raise ValueError(f"views.aspect[{place}] is {aspect}; aspects are width / height in [0.01, 100]")
-        return _ordered("views.aspect", value)
+    @model_validator(mode="after")
+    def _is_a_recipe(self) -> Self:
+        try:
+            _ = self.recipe
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(str(first.get("ctx", {}).get("error", first["msg"]))) from error
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> Self:
@@ -123,7 +131,8 @@ class Views(Section):
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe(**{name: getattr(self, name) for name in Recipe.names()})
+        augment = [operation_of(item) for item in self.augment]
+        return Recipe.of(augment, **{name: getattr(self, name) for name in RANGES})
 
 
 class Render(Section):
@@ -290,12 +299,6 @@ class Student(Section):
     eval_epochs: int = Field(1, ge=1, description="epochs between evaluations")
     checkpoint_minutes: float = Field(10.0, ge=0.0, description="between checkpoints; 0 for one after each step")
     dir: Url | None = Field(None, description="default <run.dir>/students/<name>")
-
-
-def _ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError(f"{name} is {list(value)}; give the smaller bound first")
-    return value
 
 
 def as_list(value: Any) -> Any:

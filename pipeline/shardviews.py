@@ -10,8 +10,8 @@ from ..storage.cache import Cache
 from ..storage.dataset import Dataset
 from ..storage.encoded import Allowance
 from ..storage.index import ShardIndex
+from .augment.recipe import Recipe, Views, draw_views
 from .guide import Targets
-from .recipe import Recipe, Views, draw_partners, draw_views, pair_order
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def load_shard(
     """
     index = data.index(shard)
     seeds = cache.seeds(shard)
-    partner, share = draw_partners(recipe, seeds, view)
+    partner, share = recipe.mixing.draw(seeds, view)
     return ShardViews(
         shard,
         view,
@@ -74,7 +74,7 @@ def load_shard(
         draw_views(recipe, seeds, view, index.height, index.width),
         partner,
         share,
-        pair_order(recipe, seeds, view),
+        recipe.mixing.pair_order(seeds, view),
         targets,
         digests or {},
     )

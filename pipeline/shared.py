@@ -17,6 +17,7 @@ from ..storage.dataset import Dataset
 from ..storage.encoded import ENCODED_MB, Allowance
 from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
 from .ahead import Ahead
+from .augment.recipe import Recipe
 from .backend import Backend
 from .batch import Batch
 from .epochreader import EpochReader
@@ -27,7 +28,6 @@ from .mix import to_images
 from .order import Order
 from .plan import Rows
 from .prove import Prover
-from .recipe import Recipe
 from .render import Renderer
 from .request import Request
 from .shardviews import logits_of, source_of
@@ -243,7 +243,8 @@ class SharedPass:
     def _new_renderer(self, sizes: tuple[int, ...], threads: int, device: int | None) -> Renderer:
         # Two more: a pair that two batches share is rendered whole for both.
         batch = self.order.batch_size + 2
-        return Renderer(sizes, batch, colour=self.recipe.colour, backend=self.backend, threads=threads, device=device)
+        operations = self.recipe.acting
+        return Renderer(sizes, batch, operations=operations, backend=self.backend, threads=threads, device=device)
 
 
 def _tensors(batches: tuple[Batch, ...]) -> list[torch.Tensor]:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..pipeline.augment.operation import Operation
+from ..pipeline.augment.recipe import Recipe, draw_views
 from ..pipeline.backend import Backend, renderer_fingerprint
 from ..pipeline.config import Config
 from ..pipeline.mix import to_images
 from ..pipeline.philox import philox4x32, split
-from ..pipeline.recipe import Recipe, draw_partners, draw_views, pair_order
 from ..pipeline.render import Renderer, digests
 from ..pipeline.request import Request, sample_names
 from ..pipeline.seeds import CHECKS
@@ -71,8 +72,8 @@ def bound_of(config: Config, section: Teacher) -> float:
 
 
 @built_once
-def _renderer(size: int, colour: bool, backend: Backend, threads: int) -> Renderer:
-    return Renderer((size,), _BATCH, colour=colour, backend=backend, threads=threads)
+def _renderer(size: int, operations: tuple[Operation, ...], backend: Backend, threads: int) -> Renderer:
+    return Renderer((size,), _BATCH, operations=operations, backend=backend, threads=threads)
 
 
 def chosen_slots(seed: int, share: float, shard: int, view: int, slots: int) -> npt.NDArray[np.int64]:
@@ -132,14 +133,14 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
 
     numbers = range(len(cached.info.canaries))
     canaries = [cached.canary(number) for number in numbers if canary_place(cache.layout, number)[0] == shard]
-    renderer = _renderer(cached.info.size, recipe.colour, backend, threads_of(config))
+    renderer = _renderer(cached.info.size, recipe.acting, backend, threads_of(config))
     for view in range(config.views.count):
         chosen = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
-        partner, share = draw_partners(recipe, seeds, view)
+        partner, share = recipe.mixing.draw(seeds, view)
         kept = {canary.slot: canary for canary in canaries if canary.view == view} if same_renderer else {}
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
         alone = np.setdiff1d(list(kept), np.union1d(chosen, partner[chosen]))
-        for number, slots in enumerate(_at_once(chosen, pair_order(recipe, seeds, view))):
+        for number, slots in enumerate(_at_once(chosen, recipe.mixing.pair_order(seeds, view))):
             rows = np.union1d(slots, partner[slots]).astype(np.int64)
             rows = rows if number else np.union1d(rows, alone).astype(np.int64)
             if not len(rows):

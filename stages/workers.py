@@ -44,7 +44,7 @@ def _maker(config: Config, section: Teacher, classes: tuple[str, ...], slots: in
         (section.size,),
         batch,
         views=views,
-        colour=config.views.recipe.colour,
+        operations=config.views.recipe.acting,
         backend=backend_of(config),
         threads=threads_of(config),
     )

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ...pipeline.augment.operations.flip import Flip
+from ...pipeline.augment.recipe import CROP, Recipe, Views, draw_views
 from ...pipeline.backend import Backend, default_backend
 from ...pipeline.config import Config
 from ...pipeline.mix import to_images
-from ...pipeline.recipe import Recipe, Views, draw_partners, draw_views
 from ...pipeline.render import Renderer
 from ...pipeline.request import Request
 from ...storage.cache import Cache
@@ -147,14 +148,14 @@ class _LightTable:
         self.teacher = teacher
         self.recipe = Recipe.from_data(cache.info.recipe)
         threads = threads_of(config)
-        self.views = Renderer((teacher.info.size,), 2, colour=self.recipe.colour, backend=backend, threads=threads)
+        self.views = Renderer((teacher.info.size,), 2, operations=self.recipe.acting, backend=backend, threads=threads)
         self.sources = Renderer((source_size,), 1, backend=backend, threads=threads)
 
     def picture(self, canary: Canary, index: ShardIndex, images: Sequence[npt.NDArray[np.uint8]]) -> Pictured:
         """One canary, from its data shard's index and encoded images."""
         seeds, slot = self.cache.seeds(canary.shard), canary.slot
         drawn = draw_views(self.recipe, seeds, canary.view, index.height, index.width)
-        partners, shares = draw_partners(self.recipe, seeds, canary.view)
+        partners, shares = self.recipe.mixing.draw(seeds, canary.view)
         rows = np.array([slot, partners[slot]], np.int64)
         pixels = self.views.render(Request([images[row] for row in rows], [drawn.take(rows)]))[0][0].cpu()
         shape = int(index.height[slot]), int(index.width[slot])
@@ -171,7 +172,7 @@ class _LightTable:
             shape=shape,
             window=(100 * top / shape[0], 100 * left / shape[1], 100 * height / shape[0], 100 * width / shape[1]),
             area=height * width / (shape[0] * shape[1]),
-            mirrored=bool(drawn.flip[slot]),
+            mirrored=bool(drawn.drawn.get(Flip.op, np.zeros(len(drawn)))[slot]),
             differing=int(np.count_nonzero(pixels[0].numpy() != canary.pixels)),
             mixture=None
             if rows[0] == rows[1]
@@ -184,7 +185,7 @@ class _LightTable:
 
     def _source(self, image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> str:
         """The whole image, in its own proportions."""
-        whole = Views(np.array([[0, 0, *shape]], np.int32), np.zeros(1, np.int32))
+        whole = Views({CROP: np.array([[0, 0, *shape]], np.int32)})
         return _picture(self.sources.render(Request([image], [whole]))[0][0, 0].cpu(), shape)
 
     def _answers(self, canary: Canary) -> tuple[tuple[str, float], ...]:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...pipeline.augment.recipe import Recipe, draw_views
 from ...pipeline.config import Config
 from ...pipeline.models import build_model
-from ...pipeline.recipe import Recipe, draw_partners, draw_views
 from ...storage.cache import Cache
 from ...storage.dataset import Dataset
 from ...storage.errors import MissingObjectError, ModelError
@@ -219,7 +219,7 @@ def drawn_views(config: Config, cache: Cache, data: Dataset) -> Drawn:
             window = draw_views(recipe, seeds, view, index.height, index.width).window.astype(np.float64)
             area.append(window[:, 2] * window[:, 3] / (index.height.astype(np.float64) * index.width))
             aspect.append(window[:, 3] / window[:, 2])
-            partner, share = draw_partners(recipe, seeds, view)
+            partner, share = recipe.mixing.draw(seeds, view)
             shares.append(share[partner != np.arange(size)].astype(np.float64))
         if sum(map(len, area)) >= _DRAWN:
             break

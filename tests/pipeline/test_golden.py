@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.pipeline.recipe import Recipe, draw_partners, draw_views
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.seeds import seeds_of, uid_of
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -20,8 +20,8 @@ KEYS = [f"class{number % 7}/photo{number:03d}" for number in range(100)]
 ROOT_SEED = 0x0123456789ABCDEF
 RECIPES = {
     "paper": Recipe(),
-    "tall crops, rarely fitting": Recipe(area=(0.5, 1.0), aspect=(0.1, 0.3), flip=False),
-    "colour": Recipe(mixup=False, brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1),
+    "tall crops, rarely fitting": Recipe.of(area=(0.5, 1.0), aspect=(0.1, 0.3), flip=False),
+    "colour": Recipe.of(mixup=False, brightness=0.4, contrast=0.3, saturation=0.2, hue=0.1),
 }
 VIEWS = (0, 1, 4_000_000_000)
 
@@ -35,14 +35,15 @@ def draws() -> dict:
     for name, recipe in RECIPES.items():
         for view in VIEWS:
             views = draw_views(recipe, seeds, view, heights, widths)
-            partner, share = draw_partners(recipe, seeds, view)
+            partner, share = recipe.mixing.draw(seeds, view)
+            colours = views.drawn["colour"].tolist() if "colour" in views.drawn else None
             found["views"].append(
                 {
                     "recipe": name,
                     "view": view,
                     "window": views.window.tolist(),
-                    "flip": views.flip.tolist(),
-                    "colour": None if views.colour is None else [[float(x).hex() for x in row] for row in views.colour],
+                    "flip": views.drawn.get("flip", np.zeros(len(views), np.int32)).tolist(),
+                    "colour": colours and [[float(x).hex() for x in row] for row in colours],
                     "partner": partner.tolist(),
                     "share": [float(x).hex() for x in share],
                 }
@@ -109,7 +110,7 @@ def test_more_views_or_fewer_samples_change_no_earlier_draw():
     whole = draw_views(Recipe(), seeds, 3, sizes, sizes)
     part = draw_views(Recipe(), seeds[40:60], 3, sizes[40:60], sizes[40:60])
     assert np.array_equal(part.window, whole.window[40:60])
-    assert np.array_equal(part.flip, whole.flip[40:60])
+    assert np.array_equal(part.drawn["flip"], whole.drawn["flip"][40:60])
 
 
 def test_windows_lie_in_the_image_and_cover_the_stated_area():
@@ -134,7 +135,7 @@ def test_one_pixel_images_have_one_pixel_windows():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 100, 101])
 def test_partners_are_pairs_and_an_odd_one_stays_alone(count):
-    partner, share = draw_partners(Recipe(), np.arange(count, dtype=np.uint64), 7)
+    partner, share = Recipe().mixing.draw(np.arange(count, dtype=np.uint64), 7)
     assert np.array_equal(partner[partner], np.arange(count))
     alone = partner == np.arange(count)
     assert alone.sum() == count % 2
@@ -144,7 +145,7 @@ def test_partners_are_pairs_and_an_odd_one_stays_alone(count):
 
 def test_pairs_differ_from_view_to_view():
     seeds = np.arange(100, dtype=np.uint64)
-    assert not np.array_equal(draw_partners(Recipe(), seeds, 0)[0], draw_partners(Recipe(), seeds, 1)[0])
+    assert not np.array_equal(Recipe().mixing.draw(seeds, 0)[0], Recipe().mixing.draw(seeds, 1)[0])
 
 
 if __name__ == "__main__":

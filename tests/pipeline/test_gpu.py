@@ -6,11 +6,11 @@ import torch
 
 from stillroom.pipeline import render as render_module
 from stillroom.pipeline.ahead import Ahead
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.hashing import Hasher
 from stillroom.pipeline.lanes import lane_of
 from stillroom.pipeline.mix import to_images
 from stillroom.pipeline.models import Preprocessing
-from stillroom.pipeline.recipe import Recipe, draw_partners, draw_views
 from stillroom.pipeline.render import Renderer, digests
 from stillroom.pipeline.request import Request
 
@@ -22,7 +22,7 @@ SIZE = 96
 
 
 def render(photos, views, order, batch, threads=2):
-    renderer = Renderer((SIZE,), batch, backend="dali-gpu", threads=threads)
+    renderer = Renderer((SIZE,), batch, operations=Recipe().acting, backend="dali-gpu", threads=threads)
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
     requests = [Request([photos.images[i] for i in part], [views.take(part)]) for part in parts]
     pixels = torch.cat([found[0][0] for found in renderer.stream(requests)])
@@ -55,7 +55,7 @@ def test_pixels_do_not_depend_on_how_far_ahead_they_are_rendered(many_photos, vi
 def test_many_views_of_a_decode_are_those_rendered_alone(many_photos, views):
     other = draw_views(Recipe(), np.arange(200, dtype=np.uint64), 1, many_photos.height, many_photos.width)
     rows = np.arange(len(many_photos.images))
-    both = Renderer((SIZE, 64), 200, views=2, backend="dali-gpu")
+    both = Renderer((SIZE, 64), 200, views=2, operations=Recipe().acting, backend="dali-gpu")
     (large, small) = both.render(Request(many_photos.images, [views, other]))
     assert large.shape == (2, 200, SIZE, SIZE, 3)
     assert small.shape == (2, 200, 64, 64, 3)
@@ -70,7 +70,7 @@ def test_batches_that_are_held_are_not_written_again(many_photos, views):
     requests = [Request([many_photos.images[i] for i in part], [views.take(part)]) for part in parts]
     reference = render(many_photos, views, rows, 32)
     held, busy = [], torch.rand(2048, 2048, device="cuda")
-    for (found,) in Renderer((SIZE,), 20, backend="dali-gpu").stream(requests):
+    for (found,) in Renderer((SIZE,), 20, operations=Recipe().acting, backend="dali-gpu").stream(requests):
         for _ in range(20):
             busy = torch.tanh(busy @ busy)  # torch's stream is behind DALI's
         held.append(found[0])
@@ -85,7 +85,7 @@ def test_batches_that_are_let_go_of_early_are_read_whole(many_photos, views):
     requests = [Request([many_photos.images[i] for i in part], [views.take(part)]) for part in parts]
     reference = render(many_photos, views, rows, 32)
     copies, busy = [], torch.rand(2048, 2048, device="cuda")
-    for (found,) in Renderer((SIZE,), 20, backend="dali-gpu").stream(requests):
+    for (found,) in Renderer((SIZE,), 20, operations=Recipe().acting, backend="dali-gpu").stream(requests):
         for _ in range(20):
             busy = torch.tanh(busy @ busy)
         copies.append(found[0].clone())
@@ -102,7 +102,7 @@ def test_two_runs_give_the_same_digests(many_photos, views):
 def test_mixing_gives_the_same_floats_as_on_the_cpu(many_photos, views):
     rows = np.arange(len(many_photos.images))
     pixels = render(many_photos, views, rows, 64)
-    partner, share = draw_partners(Recipe(), rows.astype(np.uint64), 0)
+    partner, share = Recipe().mixing.draw(rows.astype(np.uint64), 0)
     mixed = to_images(pixels, rows, partner.astype(np.int64), share)
     assert torch.equal(mixed.cpu(), to_images(pixels.cpu(), rows, partner.astype(np.int64), share))
 
@@ -155,7 +155,11 @@ def test_items_made_ahead_are_whole_when_they_are_used():
 def test_views_of_the_gpu_are_close_to_those_of_the_cpu(many_photos, views):
     rows = np.arange(len(many_photos.images))
     here = render(many_photos, views, rows, 64).cpu().float()
-    there = Renderer((SIZE,), len(rows)).render(Request(many_photos.images, [views]))[0][0].float()
+    there = (
+        Renderer((SIZE,), len(rows), operations=Recipe().acting)
+        .render(Request(many_photos.images, [views]))[0][0]
+        .float()
+    )
     psnr = 10 * torch.log10(255.0**2 / (here - there).square().mean())
     print(f"PSNR {psnr:.1f} dB, equal bytes {float((here == there).float().mean()):.4f}")
     assert psnr > 35

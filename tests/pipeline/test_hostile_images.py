@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from trials import hostile, images
 
+from stillroom.pipeline.augment.recipe import centre_views
 from stillroom.pipeline.container import outline
 from stillroom.pipeline.quarantine import Quarantine
-from stillroom.pipeline.recipe import centre_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.request import Request
 from stillroom.pipeline.verdict import Accepted, Rejected

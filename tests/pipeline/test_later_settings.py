@@ -1,14 +1,14 @@
 """A setting that is added to the recipe, a teacher or a student refuses nothing that was made before there was one."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
-from stillroom.pipeline.recipe import Recipe
+from stillroom.pipeline.augment.operation import Operation
+from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.settings import Student, Teacher
 from stillroom.storage.errors import StoreError
-from stillroom.storage.fingerprint import refuse_difference
 
 FIRST = {
     Teacher: "name model weights size batch_size precision mean std",
@@ -19,32 +19,39 @@ FIRST = {
 """Settings that every fingerprint states. Nothing is ever added here: what is new goes into the class's LATER."""
 
 
-@dataclass(frozen=True)
-class Newer(Recipe):
-    """The recipe of a later version."""
+class Blur(Operation):
+    """An augmentation of a later version, or of a package."""
 
-    LATER: ClassVar = {"blur": 0.0}
+    op: ClassVar[str] = "blur-of-later"
 
-    blur: float = 0.0
+    sigma: float = 1.0
 
+    def draw(self, draws, heights, widths):
+        return np.full(len(draws), self.sigma, np.float32)
 
-def test_a_newer_recipe_without_its_new_augmentation_is_the_old_one():
-    old = Recipe(area=(0.2, 0.9), flip=False).to_data()
-    newer = Newer(area=(0.2, 0.9), flip=False)
-    assert newer.to_data() == old
-    assert Newer.from_data(old) == newer
-    refuse_difference("cache", {"views": old}, {"views": newer.to_data()}, "")
+    def apply(self, image, parameters, fn):
+        return fn.gaussian_blur(image, sigma=parameters)
 
 
-def test_an_augmentation_that_this_version_does_not_have_is_refused_by_name():
-    written = Newer(blur=0.5).to_data()
-    assert Newer.from_data(written).blur == 0.5
-    with pytest.raises(StoreError, match=r"the recipe of this cache has blur = 0.5, which this version .* not know"):
+def test_a_recipe_without_later_operations_says_nothing_of_them():
+    first = "area aspect flip mixup brightness contrast saturation hue"
+    assert set(Recipe().to_data()) == set(first.split())
+
+
+def test_an_operation_that_is_not_here_is_refused_by_name():
+    written = Recipe.of([Blur(sigma=0.5)]).to_data()
+    assert written["augment"] == [{"op": "blur-of-later", "version": 1, "sigma": 0.5}]
+    with pytest.raises(StoreError, match=r"no augmentation 'blur-of-later'.* install the package or the version"):
         Recipe.from_data(written)
 
 
+def test_a_range_that_this_version_does_not_have_is_refused_by_name():
+    with pytest.raises(StoreError, match=r"the recipe of this cache has blur = 0.5, which this version .* not know"):
+        Recipe.from_data({**Recipe().to_data(), "blur": 0.5})
+
+
 def test_the_recipe_of_a_cache_is_read_as_it_was_written():
-    recipe = Recipe(area=(0.1, 0.5), hue=0.1, mixup=False)
+    recipe = Recipe.of(area=(0.1, 0.5), hue=0.1, mixup=False)
     assert Recipe.from_data(recipe.to_data()) == recipe
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from trials.answers import into
 
+from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.blocks import BlockMaker
 from stillroom.pipeline.models import build_model, preprocessing_of
 from stillroom.pipeline.pilot import MOST_SHARDS, draw_pilot
-from stillroom.pipeline.recipe import Recipe
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.seeds import seeds_of
 from stillroom.pipeline.teach import LoadedTeacher
@@ -84,10 +84,10 @@ def test_answers_to_some_slots_are_those_of_the_whole_block(many_photos, teacher
         numbers.astype(np.uint64),
     )
     images, seeds = many_photos.images[:count], seeds_of(index.uid, 3)
-    recipe, slots, views = Recipe(mixup=mixup), np.array([2, 3, 11, 23]), [0, 5]
+    recipe, slots, views = Recipe.of(mixup=mixup), np.array([2, 3, 11, 23]), [0, 5]
 
     def maker(batch, together, branches):
-        renderer = Renderer((32,), together, views=branches, threads=1)
+        renderer = Renderer((32,), together, views=branches, operations=recipe.acting, threads=1)
         return BlockMaker(teacher(batch), recipe, renderer, together)
 
     whole = np.full((2, count, 5), np.nan, np.float32)

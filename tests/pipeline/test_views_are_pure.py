@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.mix import to_images
-from stillroom.pipeline.recipe import Recipe, Views, draw_partners, draw_views
 from stillroom.pipeline.render import Renderer, digests
 from stillroom.pipeline.request import Request
 from stillroom.storage.errors import DataError
@@ -24,7 +24,7 @@ def seeds(many_photos):
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "colour"])
 def recipe(request):
     extra = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1} if request.param else {}
-    return Recipe(**extra)
+    return Recipe.of(**extra)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def reference(many_photos, drawn, recipe):
 
 
 def render(images, views: list[Views], recipe, order, batch, threads, sizes=(SIZE,)):
-    renderer = Renderer(sizes, batch, views=len(views), colour=recipe.colour, threads=threads)
+    renderer = Renderer(sizes, batch, views=len(views), operations=recipe.acting, threads=threads)
     rows = [order[start : start + batch] for start in range(0, len(order), batch)]
     requests = [Request([images[i] for i in part], [item.take(part) for item in views]) for part in rows]
     pixels = torch.cat([rendered[0] for rendered in renderer.stream(requests)], dim=1)
@@ -74,13 +74,13 @@ def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(photo_of_size
     monkeypatch.setattr("stillroom.pipeline.request.DECODED_PIXELS", 3 * 80 * 90)
     parts = Request(images, [views]).cut(height.astype(np.int64) * width, most)
     assert [len(part.images) for part in parts] == expected
-    renderer = Renderer((SIZE,), 64, colour=recipe.colour)
+    renderer = Renderer((SIZE,), 64, operations=recipe.acting)
     whole = renderer.render(Request(images, [views]))[0][0].clone()
     assert torch.equal(torch.cat([found[0] for found in renderer.stream(parts)], dim=1)[0], whole)
 
 
 def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     first = renderer.stream(requests)
@@ -91,7 +91,7 @@ def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference)
 
 
 def test_a_renderer_goes_on_after_an_image_that_does_not_decode(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
     rows = np.arange(4)
     good = Request([many_photos.images[i] for i in rows], [drawn[0].take(rows)])
     bad = Request([*good.images[:3], good.images[3][:200]], good.views)
@@ -111,7 +111,7 @@ def test_another_size_beside_it_changes_nothing(many_photos, drawn, recipe, refe
 
 
 def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     stream = renderer.stream(requests)
@@ -122,7 +122,7 @@ def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, dr
 
 
 def test_a_renderer_may_be_collected_together_with_a_stream_that_was_left(many_photos, drawn, recipe):
-    renderer = Renderer((SIZE,), 4, colour=recipe.colour)
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     stream = renderer.stream(requests)
@@ -143,7 +143,7 @@ def test_digests_tell_views_apart(reference):
 
 
 def test_a_mixed_view_does_not_depend_on_its_batch(reference, recipe, seeds):
-    partner, share = draw_partners(recipe, seeds, 0)
+    partner, share = recipe.mixing.draw(seeds, 0)
     rows = np.arange(len(seeds))
     together = to_images(reference[0], rows, partner.astype(np.int64), share)
     for slot in range(len(seeds)):
@@ -153,7 +153,7 @@ def test_a_mixed_view_does_not_depend_on_its_batch(reference, recipe, seeds):
 
 
 def test_a_mixed_view_is_the_stated_sum(reference, recipe, seeds):
-    partner, share = draw_partners(recipe, seeds, 0)
+    partner, share = recipe.mixing.draw(seeds, 0)
     images = to_images(reference[0], np.array([5]), np.array([int(partner[5])]), share[[5]])
     own, other = (reference[0][i].numpy().astype(np.float64) for i in (5, int(partner[5])))
     expected = (share[5] * own + (1.0 - share[5]) * other) / 255.0

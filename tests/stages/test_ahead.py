@@ -118,7 +118,9 @@ def test_a_block_that_is_not_waited_for_is_the_same_block(cached, branches):
     index, seeds = data.index(0), cache.seeds(0)
     made, told, answered = [], [], []
     for lane in (None, LateLane()):
-        maker = BlockMaker(teacher, cached.views.recipe, Renderer((32,), 16, views=branches, threads=1), 16)
+        recipe = cached.views.recipe
+        renderer = Renderer((32,), 16, views=branches, operations=recipe.acting, threads=1)
+        maker = BlockMaker(teacher, recipe, renderer, 16)
         if lane is not None:
             maker.lane, maker.hasher = lane, Hasher(lane)
         done, logits = [], np.full((4, len(index), 10), np.nan, np.float32)

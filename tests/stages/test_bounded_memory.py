@@ -10,10 +10,10 @@ import pytest
 import torch
 from trials.answers import into
 
+from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.blocks import BlockMaker, held_at_once, views_at_once
 from stillroom.pipeline.evaluation import EvaluationSet
 from stillroom.pipeline.models import build_model, preprocessing_of
-from stillroom.pipeline.recipe import Recipe
 from stillroom.pipeline.render import Renderer, digests
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.teach import LoadedTeacher
@@ -124,18 +124,18 @@ def test_a_teachers_block_is_the_same_in_parts(finished, model, mixup, batch):
     seeds = cache.seeds(0)[:21]
     images = data.images(0, data.index(0), Allowance(0))[:21]
     teacher = LoadedTeacher("t", *model, "float32", batch, torch.device("cpu"), 10, {})
-    recipe, keep = Recipe(mixup=mixup), [(0, 3), (2, 20)]
+    recipe, keep = Recipe.of(mixup=mixup), [(0, 3), (2, 20)]
     step = held_at_once(32, 0, batch)
     assert step % batch == step % 2 == 0
     views, counted = [0, 5, 1], []
     all_at_once, logits = np.zeros((2, 3, 21, 10), np.float32)
-    whole = BlockMaker(teacher, recipe, Renderer((32,), 8, views=2, threads=1), 8).make(
+    whole = BlockMaker(teacher, recipe, Renderer((32,), 8, views=2, operations=recipe.acting, threads=1), 8).make(
         index, images, seeds, views, into(all_at_once), keep, counted.append
     )
     assert sum(counted) == 3 * 21
     for held in {step, 2 * step, 30 * step}:
         counted.clear()
-        maker = BlockMaker(teacher, recipe, Renderer((32,), 7, threads=1), 7, held)
+        maker = BlockMaker(teacher, recipe, Renderer((32,), 7, operations=recipe.acting, threads=1), 7, held)
         logits[:] = np.nan
         found = maker.make(index, images, seeds, views, into(logits), keep, counted.append)
         assert np.array_equal(logits, all_at_once)

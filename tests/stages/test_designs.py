@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.pipeline.recipe import Recipe, centre_views, draw_partners, draw_views
+from stillroom.pipeline.augment.recipe import Recipe, centre_views, draw_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.replay import ReplayLoader
 from stillroom.pipeline.request import Request
@@ -59,7 +59,7 @@ class Reference:
         """What student or teacher see: [3, size, size] in [0, 1]."""
         own = self.pixels(shard, slot, view)
         if self.recipe.mixup:
-            partner, share = draw_partners(self.recipe, self.cache.seeds(shard), view)
+            partner, share = self.recipe.mixing.draw(self.cache.seeds(shard), view)
             own = own * share[slot] + self.pixels(shard, int(partner[slot]), view) * (1 - share[slot])
         return torch.from_numpy(own / 255).permute(2, 0, 1)
 

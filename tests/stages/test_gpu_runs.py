@@ -117,7 +117,7 @@ def test_a_recorded_teacher_answers_while_views_are_rendered(on_gpu):
         BlockMaker(
             load_teacher(item, data.classes),
             on_gpu.views.recipe,
-            Renderer((32,), 16, views=2, backend="dali-gpu"),
+            Renderer((32,), 16, views=2, operations=on_gpu.views.recipe.acting, backend="dali-gpu"),
             16,
         ).make(index, data.images(0, index), cache.seeds(0), range(4), into(answers))
         for item, answers in zip((on_gpu.teacher[0], section), logits, strict=True)

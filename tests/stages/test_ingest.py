@@ -11,7 +11,7 @@ import webdataset
 from PIL import Image, ImageOps
 from trials.mutations import mutation
 
-from stillroom.pipeline.recipe import centre_views
+from stillroom.pipeline.augment.recipe import centre_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.request import Request
 from stillroom.stages.samples import Sample

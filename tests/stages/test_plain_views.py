@@ -12,10 +12,10 @@ import zarr
 from trials.plants import rerecord
 
 from stillroom.pipeline import teach
+from stillroom.pipeline.augment.recipe import Views
 from stillroom.pipeline.config import parse_config
 from stillroom.pipeline.models import build_model
 from stillroom.pipeline.plain import PlainMaker
-from stillroom.pipeline.recipe import Views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.request import Request
 from stillroom.stages.gc import collect
@@ -87,7 +87,7 @@ def reference(config, shard, weights):
     for image, height, width in zip(data.images(shard, index), index.height, index.width, strict=True):
         side = round(float(min(height, width)) * config.data.eval_crop)
         window = np.array([[(height - side) // 2, (width - side) // 2, side, side]], np.int32)
-        (pixels,) = renderer.render(Request([image], [Views(window, np.zeros(1, np.int32))]))
+        (pixels,) = renderer.render(Request([image], [Views({"crop": window})]))
         with torch.no_grad():
             answers.append(model((pixels[0].permute(0, 3, 1, 2) / 255 - mean) / std))
     return torch.cat(answers).numpy()

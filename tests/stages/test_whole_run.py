@@ -174,12 +174,12 @@ def test_a_changed_view_is_refused_by_the_student(copied, monkeypatch):
 
 
 def _one_pixel_off(recipe, seeds, view, heights, widths):
-    from stillroom.pipeline.recipe import Views, draw_views
+    from stillroom.pipeline.augment.recipe import Views, draw_views
 
     views = draw_views(recipe, seeds, view, heights, widths)
     window = views.window.copy()
     window[:, 3] = np.maximum(1, window[:, 3] - 1)
-    return Views(window, views.flip)
+    return Views({**views.drawn, "crop": window})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.config import Config
 from stillroom.pipeline.guide import Targets
-from stillroom.pipeline.recipe import Recipe
 from stillroom.pipeline.shardviews import ShardViews, load_shard
 from stillroom.stages.objectcheck import check_objects
 from stillroom.stages.places import Holding, holdings

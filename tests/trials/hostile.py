@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.quarantine import Quarantine
-from stillroom.pipeline.recipe import Recipe, draw_views
 from stillroom.pipeline.render import Renderer
 from stillroom.pipeline.request import Request
 from stillroom.pipeline.verdict import Accepted, Rejected
@@ -81,8 +81,8 @@ def measure(count: int, seed: int, corpus: Path | None = None) -> Row:
 def _that_do_not_render(accepted: Sequence[tuple[str, Image, Accepted]]) -> list[str]:
     """Rendered in batches, as the teacher does; a batch that fails, image by image."""
     failed = []
-    renderer = Renderer((64,), _BATCH, colour=True)
-    recipe = Recipe(brightness=0.2)
+    recipe = Recipe.of(brightness=0.2)
+    renderer = Renderer((64,), _BATCH, operations=recipe.acting)
     for start in range(0, len(accepted), _BATCH):
         batch = accepted[start : start + _BATCH]
         height, width = (np.array([getattr(item[2], side) for item in batch], np.int32) for side in ("height", "width"))

@@ -1,0 +1,40 @@
+"""Colour jitter: brightness, contrast, saturation and hue, in one step."""
+
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from ...philox import unit
+from ..operation import Draws, Operation
+
+_Spread = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Colour(Operation):
+    """Its parameters are float32 [n, 4]: factors of brightness, contrast and saturation, and hue in degrees."""
+
+    op: ClassVar[str] = "colour"
+    number: ClassVar[int] = 2
+    dims: ClassVar[int] = 1
+
+    brightness: _Spread = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    contrast: _Spread = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    saturation: _Spread = Field(0.0, description="factor uniform in [1 − x, 1 + x]")
+    hue: float = Field(0.0, ge=0.0, le=0.5, description="turn of the colour circle, uniform in [−x, x]")
+
+    @property
+    def acts(self) -> bool:
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+    def draw(self, draws: Draws, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]) -> npt.NDArray[Any]:  # noqa: ARG002
+        spread = np.array([self.brightness, self.contrast, self.saturation, self.hue * 360.0])
+        centre = np.array([1.0, 1.0, 1.0, 0.0])
+        drawn = np.stack([unit(words) for words in draws.words()], axis=1)
+        return (centre + spread * (2.0 * drawn - 1.0)).astype(np.float32)
+
+    def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
+        return fn.color_twist(
+            image, brightness=parameters[0], contrast=parameters[1], saturation=parameters[2], hue=parameters[3]
+        )

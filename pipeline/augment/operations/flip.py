@@ -1,0 +1,29 @@
+"""The horizontal flip of half of the views."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from ..operation import Draws, Operation
+
+
+class Flip(Operation):
+    """Its parameter is int32 [n]: 1 where the view is mirrored left to right."""
+
+    op: ClassVar[str] = "flip"
+    number: ClassVar[int] = 1
+    dtype: ClassVar[str] = "int32"
+
+    flip: bool = Field(True, description="mirror half of the views")
+
+    @property
+    def acts(self) -> bool:
+        return self.flip
+
+    def draw(self, draws: Draws, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]) -> npt.NDArray[Any]:  # noqa: ARG002
+        return (draws.words()[0] >> np.uint32(31)).astype(np.int32)
+
+    def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
+        return fn.flip(image, horizontal=parameters)
