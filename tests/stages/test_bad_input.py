@@ -18,6 +18,7 @@ import torch
 
 from stillroom.pipeline.models import build_model
 from stillroom.stages.cli import main
+from stillroom.storage.cache import Cache
 from stillroom.storage.ledger import Ledger, Written
 from stillroom.storage.place import TEMPORARY
 from stillroom.storage.urls import open_place
@@ -158,7 +159,7 @@ def test_wrong_usage_is_named(stillroom, arguments, part):
 
 def test_no_cluster_at_an_address_is_named(stillroom, config):
     found = stillroom("ingest", config(), "--dask", "nonsense://nowhere")
-    assert found.status in (1, 2)
+    assert found.status == 2
     assert "nonsense://nowhere" in found.err
 
 
@@ -354,15 +355,12 @@ def test_weights_that_do_not_exist_are_named(teach, tmp_path):
 
 def test_weights_of_another_model_are_named_with_a_tensor(teach, weights):
     said = teach(weights, model="timm:test_vit").err
-    assert f"weights {weights} do not fit timm:test_vit" in said
-    assert "missing" in said
+    assert f"weights {weights} do not fit timm:test_vit: blocks.0.attn.proj.bias is missing there" in said
 
 
 def test_weights_for_another_number_of_classes_are_named_with_both_shapes(teach, tmp_path):
     said = teach(save(tmp_path / "five.safetensors", 5)).err
-    assert "head.fc." in said or "fc." in said
-    assert "[5" in said
-    assert "[3" in said
+    assert "do not fit timm:test_resnet: fc.bias is [5] there and [3] in the model" in said
 
 
 def test_a_teacher_of_other_classes_is_named_with_both_counts(teach, tmp_path):
@@ -380,12 +378,11 @@ def test_a_teacher_of_as_many_other_classes_is_refused(teach, tmp_path):
 @pytest.mark.parametrize(
     "metadata", [{"classes": "apple,pear,quince"}, {"classes": "3"}, {"mean": "imagenet"}, {"std": "1"}]
 )
-def test_weights_whose_file_says_something_of_its_own_are_read_or_refused(teach, stillroom, config, tmp_path, metadata):
-    """Other tools write metadata too, under the same few names."""
-    path = save(tmp_path / "w.safetensors", 3, metadata)
-    found = stillroom("teacher", config(teacher={"name": "u", "weights": str(path)}))
-    assert found.status in (0, 1)
-    assert found.status == 0 or str(path) in found.err
+def test_what_other_tools_write_into_weights_under_the_same_names_is_passed_over(teach, copied, tmp_path, metadata):
+    teach(save(tmp_path / "w.safetensors", 3, metadata), status=0)
+    cache = Cache(open_place(str(copied / "cache")))
+    theirs, plain = (cache.teacher(name).info.fingerprint for name in ("u", "t"))
+    assert {**theirs, "weights": ""} == {**plain, "weights": ""}
 
 
 class RunsWhenUnpickled:
@@ -502,9 +499,7 @@ def test_verify_names_what_is_damaged_or_gone(stillroom, config, copied, name, h
     harm(copied / name)
     found = stillroom("verify", config(verify={"share": 0.0}))
     assert found.status == 1
-    file = Path(name).name.removesuffix(".json")
-    shard_and_block = "data shard 1, block 0"
-    assert file in found.err or (harm is Path.unlink and (shard_and_block in found.err or "ingest" in found.err))
+    assert name.partition("/")[2] in found.err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"format": 1}', "{"])
@@ -606,9 +601,8 @@ def test_a_finished_stage_does_nothing_and_a_missing_task_is_done_alone(stillroo
     found = stillroom("teacher", config())
     assert found.status == 0
     assert "16 views" in found.out
-    assert {name for name, data in contents(copied).items() if before[name] != data} <= {
-        "cache/ledger/teachers/t/blocks/000000.000000.json"
-    }
+    after, record = contents(copied), "cache/ledger/teachers/t/blocks/000000.000000.json"  # it says how long it took
+    assert {**after, record: b""} == {**before, record: b""}
 
 
 # The installed command, as a process of its own
