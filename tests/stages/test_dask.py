@@ -298,15 +298,22 @@ def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("error", [OSError, TimeoutError, ValueError, RuntimeError("ConnectionPool is closed")])
 def test_a_scheduler_that_is_gone_needs_no_good_bye(error):
-    """Whatever its client says then: the error that is on its way is the one to see."""
+    """Whatever its client says then: the error that is on its way is the one to see. It is asked all the same."""
+    asked = []
 
-    def gone(*_, **__):
-        raise error
+    def gone(what):
+        def call(*given, **_):
+            asked.append((what, *given))
+            raise error
 
-    client = SimpleNamespace(unregister_worker_plugin=gone, close=gone)
-    fleet = daskcluster.Fleet(client, None, 0, None, None, False, "here")
+        return call
+
+    client = SimpleNamespace(unregister_worker_plugin=gone("withdraw"), close=gone("close"))
+    cluster = SimpleNamespace(close=lambda **_: asked.append(("close the cluster",)))
+    fleet = daskcluster.Fleet(client, cluster, 0, None, None, False, "here")
     fleet.withdraw("stillroom-s-0")
     fleet.close()
+    assert asked == [("withdraw", "stillroom-s-0"), ("close",), ("close the cluster",)]
 
 
 @pytest.mark.parametrize("workers", [0, -1])
