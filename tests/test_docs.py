@@ -1,4 +1,4 @@
-"""The docs say what is so: the page of settings is made from them, and the README's Python runs."""
+"""The docs say what is so: the page of settings is made from them, and links lead to what is there."""
 
 import re
 from pathlib import Path
@@ -8,29 +8,38 @@ import pytest
 from stillroom.pipeline.configdoc import config_page
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def links(path):
+    """What a page links to beside it: a path, a heading, or both."""
+    return [link for link in re.findall(r"\]\(([^)]+)\)", path.read_text()) if not link.startswith("http")]
+
+
+def headings(path):
+    """As links name them."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def test_the_page_of_settings_is_up_to_date():
     assert (ROOT / "docs" / "config.md").read_text() == config_page()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "docs/design.md",
-        "CONTRIBUTING.md",
-        "docs/codecs.md",
-        "docs/data.md",
-        "docs/memory.md",
-        "docs/students.md",
-        "docs/cluster.md",
-        "docs/speed.md",
-    ],
-)
-def test_links_between_the_docs_lead_somewhere(name):
-    path = ROOT / name
-    targets = re.findall(r"\]\(([^)#]+)\)", path.read_text())
-    for target in targets:
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), target
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)
+def test_links_between_the_docs_lead_somewhere(path):
+    for link in links(path):
+        name, _, heading = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+
+
+def test_every_page_is_linked_to():
+    """So links are found at all."""
+    linked = {
+        (path.parent / link.partition("#")[0]).resolve()
+        for path in [ROOT / "README.md", *PAGES]
+        for link in links(path)
+    }
+    assert set(PAGES) <= linked
