@@ -87,18 +87,19 @@ def _counted(requests, into, size):
 def test_a_group_that_is_killed_goes_on_exactly(make_config, cached, run_stages, alone, monkeypatch, limit):
     """Killed while one of them is at a step that others have not done, or have saved already."""
     config = config_of(make_config, cached, f"killed{limit}-", checkpoint_minutes=0)
-    train, calls = Trainer.train, iter(range(10**6))
+    train, calls, taken = Trainer.train, iter(range(10**6)), []
 
     def until_killed(self, batch):
         if next(calls) == limit * len(STUDENTS) + 2:
             raise KeyboardInterrupt
+        taken.append(self.step)
         return train(self, batch)
 
     monkeypatch.setattr(Trainer, "train", until_killed)
     with pytest.raises(KeyboardInterrupt):
         run_stages(config, "train-many")
-    monkeypatch.undo()
     run_stages(config, "train-many")
+    assert len(taken) == sum(facts["steps"] for facts in alone[1].values()), "each step is taken once"
     assert_same(weights_of(config), weights_of(alone[0]))
 
 
