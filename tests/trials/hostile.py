@@ -64,7 +64,7 @@ def measure(count: int, seed: int, corpus: Path | None = None) -> Row:
                 wrong.append(f"{name}: {seconds:.1f} s, {peak} MB, {verdict}")
     finally:
         quarantine.close()
-    wrong += _that_do_not_render(accepted)
+    wrong += _that_do_not_render(accepted) if accepted else ["none was accepted"]
     notes = (
         f"{count - len(accepted)} rejected with a reason, {len(accepted)} accepted and rendered; "
         f"slowest {slowest[0]:.1f} s ({slowest[1]}), {largest} MB at most"

@@ -23,4 +23,5 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        return self.seen == self.of
+        """What was never tried has not held."""
+        return 0 < self.of == self.seen

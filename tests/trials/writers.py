@@ -124,10 +124,14 @@ def suspended(cache: OneTask, before: int, *, fails: bool = False) -> list[str]:
         fails: whether the one that wakes up then meets a full disk.
     """
     first = _halted_before(cache, before, signal.SIGSTOP, fails=fails)
+    if _state(first.pid) != "T":
+        return ["the first writer was not stopped"]
     cache.finish(2, Claims(beat=0.05, patience=0.3))
     problems = cache.wrong({2}, halted=True)
     os.kill(first.pid, signal.SIGCONT)
     first.join()
+    if first.exitcode != 0:
+        return [*problems, f"the first writer ended with {first.exitcode}"]
     if fails:
         # What it wrote over is not vouched for any more, so the task is done again by whoever comes.
         cache.finish(3, Claims())
@@ -159,6 +163,8 @@ def _halting(cache: OneTask, before: int, halt: int, fails: bool) -> None:
         cache.finish(1, Claims(beat=0.05, patience=_LONG), before_write=before_write)
     except OSError:
         assert fails
+    else:
+        assert not fails, "it met no full disk"
 
 
 def _state(pid: int) -> str:
