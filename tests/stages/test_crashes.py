@@ -55,8 +55,8 @@ def test_verify_is_content_when_the_second_report_was_killed(tiny):
     at = point(tiny, "report", "replace", "report.html")
     tiny.reset("end")
     (tiny.run / "students/student/ledger/student.json").unlink()
-    for plan in (at.kill, None):
-        tiny.do(tiny.command("report"), plan=plan)
+    for plan, status in ((at.kill, -9), (None, 0)):
+        assert tiny.do(tiny.command("report"), plan=plan) == status, tiny.log()
         assert tiny.do(tiny.command("verify")) == 0, tiny.log()
 
 
