@@ -301,7 +301,7 @@ def test_a_wrong_setting_is_named(tmp_path, override, part):
 
 @pytest.mark.parametrize("override", ["run.dir=x", "run.a.dir=x"])
 def test_a_setting_below_what_is_no_table_is_named(tmp_path, override):
-    with pytest.raises(ConfigError, match="run"):
+    with pytest.raises(ConfigError, match=re.escape(f"--set {override!r}: run is not a table")):
         load_config(written(tmp_path, 'run = "x"\n[data]\ntrain = "y"\n'), [override])
 
 

@@ -65,8 +65,13 @@ def test_the_plan_fits_the_time(tmp_path):
 
 
 def test_nonsense_is_refused_before_anything_is_written(digits, tmp_path):
-    for changes in ({"seeds": 0}, {"minutes": 0.0}, {"student": "timm:nope"}, {"data": str(tmp_path / "gone")}):
-        with pytest.raises(StillroomError):
+    for changes, said in (
+        ({"seeds": 0}, "a study of 0 seeds"),
+        ({"minutes": 0.0}, r"a study of 0\.0 minutes"),
+        ({"student": "timm:nope"}, "model 'timm:nope' cannot be built"),
+        ({"data": str(tmp_path / "gone")}, "/gone is no folder"),
+    ):
+        with pytest.raises(StillroomError, match=said):
             Study(replace(wishes_of(digits, tmp_path / "none"), **changes), InProcess(), NoProgress())
     assert not (tmp_path / "none").exists()
 
