@@ -97,9 +97,11 @@ def test_a_process_that_was_killed_for_another_reason_is_no_reason_to_reject(qua
     asked = quarantine()
     asked.examine(arrays(GOOD), MAX_PIXELS)
     slow = images.many_scans(9992, 9992, 150)
-    killer = threading.Timer(0.3, os.kill, (asked.pid, signal.SIGKILL))
+    first = asked.pid
+    killer = threading.Timer(0.3, os.kill, (first, signal.SIGKILL))
     killer.start()
     assert asked.examine(arrays(slow, GOOD), MAX_PIXELS) == [Accepted(9992, 9992), Accepted(64, 96)]
+    assert asked.pid != first, "it was killed"
 
 
 def test_the_process_ends_with_the_one_that_asks(quarantine):

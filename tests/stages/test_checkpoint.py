@@ -18,6 +18,7 @@ def test_a_profiler_that_holds_a_frame_does_not_stop_it(tmp_path, monkeypatch):
     place = LocalPlace(tmp_path)
     checkpoint.save_checkpoint(place, {"step": 3, "weights": torch.arange(5)})
     monkeypatch.undo()
+    assert len(held) == 1
     found = checkpoint.load_checkpoint(place)
     assert found["step"] == 3
     assert found["weights"].tolist() == [0, 1, 2, 3, 4]

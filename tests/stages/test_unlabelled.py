@@ -150,11 +150,15 @@ def test_tars_without_labels_are_indexed(make_config, run_stages, digits, tmp_pa
     assert not list(config.data_place.list("shards"))
 
 
-def test_estimate_counts_the_teachers_classes(make_config, digits, patches, tmp_path, monkeypatch):
+def test_estimate_counts_the_teachers_classes(make_config, run_stages, digits, patches, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "SECONDS", 0.1)
     config = make_config(without_labels(patches, digits), folder=tmp_path)
     found = estimate(config, InProcess(), NoProgress())
-    assert all(plan["bytes"]["total"] > 0 for plan in found["plans"])
+    (plan,) = (plan for plan in found["plans"] if plan["views"] == config.views.count)
+    run_stages(config, "teacher")
+    for kind in ("logits", "evaluation"):
+        names = config.cache_place.list(f"teachers/t/{kind}/c")
+        assert plan["bytes"][kind] == pytest.approx(sum(map(config.cache_place.size, names)), rel=0.1), kind
 
 
 @pytest.mark.parametrize(
