@@ -40,7 +40,7 @@ endif
 
 demo: setup
 ifndef DATA
-	$(BIN)/python -m stillroom.stages.digits $(DEMO)/images
+	$(BIN)/python -m stillroom.stages.ingest.demo_digits $(DEMO)/images
 endif
 	$(BIN)/stillroom run configs/demo-teacher.toml --set 'run.dir="$(DEMO)/teacher"' $(DEMO_DATA) --set student.size=$(SIZE)
 	$(BIN)/stillroom run configs/demo.toml --set 'run.dir="$(DEMO)"' $(DEMO_DATA) --set student.size=$(SIZE) \
@@ -54,7 +54,7 @@ STUDY := runs/study$(if $(DATA),-$(notdir $(patsubst %/,%,$(DATA))))
 
 study: setup
 ifndef DATA
-	$(BIN)/python -m stillroom.stages.digits $(STUDY)/images
+	$(BIN)/python -m stillroom.stages.ingest.demo_digits $(STUDY)/images
 endif
 	$(BIN)/stillroom study $(if $(DATA),$(DATA),$(STUDY)/images) --dir $(STUDY) --budget $(BUDGET) --seeds $(SEEDS) --size $(or $(SIZE),64)
 
@@ -91,6 +91,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --package stillroom
+	$(BIN)/lint-imports --no-cache
 
 # Some forty minutes; figures of a machine that does other things at the time are worth little.
 BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs growth

@@ -18,13 +18,13 @@ import numpy as np
 import timing
 import torch
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
-from stillroom.storage.codecs import TransformModel, fit
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.teacherwriter import TeacherWriter
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.registry import TransformModel, fit
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.writers import block
+from stillroom.storage.writers.teacher import TeacherWriter
 
 CODECS = ("float32", "float16", "int8", "topk:100", "sqrtp", "transform")
 VIEWS, SAMPLES = 4, 250
@@ -82,7 +82,7 @@ def ways_of(folder: Path, codec: str, logits: np.ndarray, model: TransformModel)
 
     def write() -> int:
         lay_out()
-        blockwriter.write_block(writer_at(places[-1]), 0, 0, logits, digests, {}, {})
+        block.write_block(writer_at(places[-1]), 0, 0, logits, digests, {}, {})
         return views * samples
 
     def read(cache: Cache) -> int:

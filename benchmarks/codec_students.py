@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.stages.digits import write_digits
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import make_progress
-from stillroom.stages.registry import stage_named
-from stillroom.storage.cache import Cache
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.losses import join_losses
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.stages.ingest.demo_digits import write_digits
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import make_progress
+from stillroom.stages.run.registry import stage_named
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.writers.loss_summary import join_losses
 
 RESULTS = Path(__file__).parent / "results" / "codec_students.json"
 FIGURES = ("top1", "kl")

@@ -32,8 +32,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from stillroom.storage.codecs import LogitCodec, TransformModel, fidelity, fit, logit_codec
-from stillroom.storage.codecs.zarr_rows import RowCodec
+from stillroom.storage.codecs.registry import LogitCodec, TransformModel, fidelity, fit, logit_codec
+from stillroom.storage.codecs.rows.base import RowCodec
 
 TEMPERATURES = (1, 2, 5, 10)
 RESULTS = Path(__file__).parent / "results"

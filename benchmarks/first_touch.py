@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from stillroom.pipeline.config import load_config
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
-from stillroom.storage import zarrstore
+from stillroom.pipeline.config.config import load_config
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
+from stillroom.storage.cache import zarr_store
 
 
 class Clock:
@@ -50,8 +50,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = config.model_copy(update={"student": [student.model_copy(update={"dir": f"{folder}/student"})]})
         checking, reading = Clock(), Clock()
-        zarrstore.CheckedStore._vouched = checking.timed(zarrstore.CheckedStore._vouched)
-        zarrstore.CheckedStore._get = reading.timed(zarrstore.CheckedStore._get)
+        zarr_store.CheckedStore._vouched = checking.timed(zarr_store.CheckedStore._vouched)
+        zarr_store.CheckedStore._get = reading.timed(zarr_store.CheckedStore._get)
         summary = execute(stage_named("student"), config, InProcess(), NoProgress())
     (result,) = summary.results.values()
     figures = {

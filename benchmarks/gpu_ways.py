@@ -14,18 +14,18 @@ import torch
 from loader import everything
 from nvidia.dali import Pipeline
 
-from stillroom.pipeline.batch import Batch
-from stillroom.pipeline.blocks import BlockMaker
-from stillroom.pipeline.config import Config
-from stillroom.pipeline.models import build_model, preprocessing_of
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.request import Request
-from stillroom.pipeline.settings import Student
-from stillroom.pipeline.teach import load_teacher
-from stillroom.pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.replay.batch import Batch
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher.blocks import BlockMaker
+from stillroom.pipeline.train.trainer import Target, Trainer, from_cache, from_labels, from_teacher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 VIEWS = 2
 Way = Callable[[], int]

@@ -36,15 +36,15 @@ PIXELS, SIDE = 64, 512
 _MEASURED = """
 import json, shutil, sys, time
 import torch
-from stillroom.pipeline.allocator import keep_freed_memory
-from stillroom.pipeline.config import load_config
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
-from stillroom.stages.workers import block_maker
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.device.malloc import keep_freed_memory
+from stillroom.pipeline.config.config import load_config
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.teacher.worker_cache import block_maker
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 keep_freed_memory()
 torch.set_num_threads(1)
 def peak():
@@ -88,12 +88,12 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from stillroom.pipeline import epochreader
-from stillroom.pipeline.order import Order
+from stillroom.pipeline.replay.epoch_order import Order
 from stillroom.pipeline.augment.recipe import Recipe, Views
-from stillroom.pipeline.shardviews import ShardViews
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
-from stillroom.storage.encoded import Allowance
+from stillroom.pipeline.replay.shard_views import ShardViews
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import Allowance
 from trials import simulated
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -198,7 +198,7 @@ def prepare(folder: Path, images: Path, per_shard: int, views: int, max_side: in
 def weights(path: Path) -> None:
     """A teacher of two classes, untrained."""
     code = (
-        "import sys, safetensors.torch, torch; from stillroom.pipeline.models import build_model; "
+        "import sys, safetensors.torch, torch; from stillroom.pipeline.models.factory import build_model; "
         "torch.manual_seed(0); "
         "safetensors.torch.save_file(build_model('timm:test_resnet', 2).state_dict(), sys.argv[1])"
     )

@@ -14,9 +14,9 @@ from gpu_ways import Setting
 from loader import everything
 from nvidia.dali import Pipeline
 
-from stillroom.pipeline.config import Config
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 LOADS = (0.0, 0.65, 1.0)
 

@@ -26,12 +26,12 @@ from torchvision.transforms.v2 import functional
 
 from stillroom.pipeline.augment.operations.flip import Flip
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
-from stillroom.pipeline.config import Config
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.request import Request
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 BATCH = 64
 SAMPLES = 800

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.stages.executors import InProcess, Summary, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.run.executor import InProcess, Summary, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
 
 CLASSES = 10
 

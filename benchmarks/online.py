@@ -22,7 +22,7 @@ import material
 import timing
 import torch
 
-from stillroom.pipeline.config import Config
+from stillroom.pipeline.config.config import Config
 
 STUDENT = "torchvision:mobilenet_v3_small"
 TEACHERS = (

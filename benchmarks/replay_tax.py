@@ -19,12 +19,12 @@ import numpy as np
 import timing
 import torch
 
-from stillroom.pipeline.batch import Batch
-from stillroom.pipeline.config import Config
-from stillroom.pipeline.ranks import Ranks
-from stillroom.stages.assembly import pass_of, trainer_of
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.replay.batch import Batch
+from stillroom.stages.student.build import pass_of, trainer_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 STEPS = 4
 CACHE, LABELS, USUAL, READY = (

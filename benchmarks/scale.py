@@ -37,19 +37,19 @@ BEFORE = {
 """As measured with this script's steps at commit 007bc44, on the machine of the committed results."""
 _STEPS = {
     "teacher's tasks and done": """
-from stillroom.stages.teacher import STAGE
+from stillroom.stages.teacher.stage import STAGE
 ready()
 check = STAGE.done(config)
 tasks = STAGE.tasks(config)
 said["tasks"], said["done"] = len(tasks), sum(map(check, tasks))
 """,
     "status": """
-from stillroom.stages.status import status_of
+from stillroom.stages.maintenance.status import status_of
 ready()
 said["done"] = status_of(config)["stages"][2]["done"]
 """,
     "open, finished views": """
-from stillroom.storage.cache import Cache
+from stillroom.storage.cache.cache import Cache
 ready()
 cache = Cache(config.cache_place)
 teacher = cache.teacher("t")
@@ -57,21 +57,21 @@ said["open"] = since()
 said["views"] = teacher.finished_views()
 """,
     "order of an epoch": """
-from stillroom.pipeline.order import Order
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.replay.epoch_order import Order
+from stillroom.storage.dataset.dataset import Dataset
 sizes = Dataset(config.data_place).sizes
 ready()
 said["samples"] = len(Order(sizes, 1024, 0, True).places(3))
 """,
     "seal": """
-from stillroom.stages.seal import seal_cache
+from stillroom.stages.maintenance.seal import seal_cache
 ready()
 said |= {key: value for key, value in seal_cache(config).items() if key != "cache"}
 """,
 }
 _PROCESS = """
 import json, sys, time
-from stillroom.pipeline.config import load_config
+from stillroom.pipeline.config.config import load_config
 config, said, started = load_config(sys.argv[1], ()), {}, [0.0, 0.0]
 def ready():
     started[:] = time.perf_counter(), time.process_time()

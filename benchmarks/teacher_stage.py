@@ -16,8 +16,8 @@ import material
 import timing
 import torch
 
-from stillroom.stages.workers import loaded_teacher
-from stillroom.storage.dataset import Dataset
+from stillroom.stages.teacher.worker_cache import loaded_teacher
+from stillroom.storage.dataset.dataset import Dataset
 
 STAGE, BARE = "the stage", "the bare forward pass"
 VIEWS = (1, 2, 5, 10)

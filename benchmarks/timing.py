@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from stillroom.pipeline.allocator import keep_freed_memory
+from stillroom.pipeline.device.malloc import keep_freed_memory
 
 keep_freed_memory()  # as the command does, for every way alike: with what they fork, too
 RESULTS = Path(os.environ.get("STILLROOM_RESULTS", Path(__file__).parent / "results"))

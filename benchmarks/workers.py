@@ -25,8 +25,8 @@ import numpy as np
 import safetensors.torch
 from PIL import Image
 
-from stillroom.pipeline.models import build_model
-from stillroom.storage.localplace import LocalPlace
+from stillroom.pipeline.models.factory import build_model
+from stillroom.storage.objects.local import LocalPlace
 
 ARMS = {
     "one process on one core": ([], 1),

@@ -1,5 +1,5 @@
 """`python -m stillroom.stages`: the `stillroom` command, for whoever has only the interpreter at hand."""
 
-from .cli import main
+from stillroom.stages.cli.main import main
 
 main()

@@ -12,24 +12,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .pipeline.allocator import keep_freed_memory
-    from .pipeline.batch import Batch
-    from .pipeline.losses import kl_divergence
-    from .pipeline.replay import ReplayLoader
-    from .storage.cache import Cache
-    from .storage.cache import open_cache as open  # noqa: A004
-    from .storage.errors import StillroomError
+    from stillroom.pipeline.device.malloc import keep_freed_memory
+    from stillroom.pipeline.models.losses import kl_divergence
+    from stillroom.pipeline.replay.batch import Batch
+    from stillroom.pipeline.replay.loader import ReplayLoader
+    from stillroom.storage.cache.cache import Cache
+    from stillroom.storage.cache.cache import open_cache as open  # noqa: A004
+    from stillroom.storage.errors import StillroomError
 
 __all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "keep_freed_memory", "kl_divergence", "open"]
 
 _HOMES = {
-    "Batch": ("pipeline.batch", "Batch"),
-    "Cache": ("storage.cache", "Cache"),
-    "ReplayLoader": ("pipeline.replay", "ReplayLoader"),
+    "Batch": ("pipeline.replay.batch", "Batch"),
+    "Cache": ("storage.cache.cache", "Cache"),
+    "ReplayLoader": ("pipeline.replay.loader", "ReplayLoader"),
     "StillroomError": ("storage.errors", "StillroomError"),
-    "keep_freed_memory": ("pipeline.allocator", "keep_freed_memory"),
-    "kl_divergence": ("pipeline.losses", "kl_divergence"),
-    "open": ("storage.cache", "open_cache"),
+    "keep_freed_memory": ("pipeline.device.malloc", "keep_freed_memory"),
+    "kl_divergence": ("pipeline.models.losses", "kl_divergence"),
+    "open": ("storage.cache.cache", "open_cache"),
 }
 
 

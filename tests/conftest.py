@@ -17,8 +17,8 @@ import trials.realdata
 from hypothesis import settings
 from PIL import Image
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.pipeline.models import build_model
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.pipeline.models.factory import build_model
 
 # The same examples each time: a red run can be repeated, and a slow machine is not a failure.
 settings.register_profile("stillroom", deadline=None, derandomize=True, database=None)

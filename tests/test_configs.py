@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stillroom.pipeline.config import load_config
-from stillroom.pipeline.models import build_model
+from stillroom.pipeline.config.config import load_config
+from stillroom.pipeline.models.factory import build_model
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.pipeline.configdoc import config_page
+from stillroom.pipeline.config.reference import config_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import stillroom
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("plain_torch", "timm_trainer", "lightning_module")

@@ -26,7 +26,9 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_nothing_outside_its_own_name(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"stillroom", wheel.name.split("-py3")[0] + ".dist-info"}
-    assert {"stillroom/py.typed", "stillroom/stages/report/report.html", "stillroom/storage/cache.py"} <= set(names)
+    assert {"stillroom/py.typed", "stillroom/stages/report/report.html", "stillroom/storage/cache/cache.py"} <= set(
+        names
+    )
 
 
 @pytest.mark.slow
@@ -38,7 +40,8 @@ def test_it_runs_beside_folders_of_the_same_names(wheel, tmp_path):
         (work / name).mkdir(parents=True)
         (work / name / "__init__.py").write_text("raise ImportError('this is the user’s own package')\n")
     script = (
-        "import json, sys; sys.path[0:0] = ['', sys.argv[1]]; import stillroom, stillroom.pipeline.replay as replay; "
+        "import json, sys; sys.path[0:0] = ['', sys.argv[1]]; import stillroom; "
+        "import stillroom.pipeline.replay.loader as replay; "
         "print(json.dumps([stillroom.__file__, replay.__file__, stillroom.ReplayLoader.__module__]))"
     )
     ran = subprocess.run(
@@ -48,7 +51,7 @@ def test_it_runs_beside_folders_of_the_same_names(wheel, tmp_path):
     package, module, home = json.loads(ran.stdout)
     assert Path(package).is_relative_to(site)
     assert Path(module).is_relative_to(site)
-    assert home == "stillroom.pipeline.replay"
+    assert home == "stillroom.pipeline.replay.loader"
     command = subprocess.run(
         [sys.executable, str(site / "bin" / "stillroom"), "--help"],
         cwd=work,

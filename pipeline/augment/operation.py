@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from ..philox import Words
-from ..seeds import draw
+from stillroom.pipeline.rng.philox import Words
+from stillroom.pipeline.rng.seeds import draw
 
 FOREIGN = 1 << 31
 """Numbers from here on belong to packages' operations, which take them from their name."""

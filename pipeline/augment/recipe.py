@@ -1,6 +1,6 @@
 """The recipe: which augmentations, with which ranges, in which order; and how a view's parameters are drawn from seeds.
 
-Draws parameters as plain arrays; never sees a pixel. `render` applies them.
+Draws parameters as plain arrays; never sees a pixel. `renderer` applies them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...storage.errors import ConfigError, StoreError
-from ...storage.fingerprint import restated, stated
+from stillroom.pipeline.augment.operations.colour import Colour
+from stillroom.pipeline.augment.operations.crop import Crop, centre_window
+from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.operations.mixup import Mixup
+from stillroom.storage.errors import ConfigError, StoreError
+from stillroom.storage.ledger.fingerprint import restated, stated
+
 from .operation import Draws, Operation
-from .operations.colour import Colour
-from .operations.crop import Crop, centre_window
-from .operations.flip import Flip
-from .operations.mixup import Mixup
 from .registry import operation_of
 
 CROP = Crop.op
@@ -96,7 +97,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Views:
-    """One view each of n samples: all that `render` needs to know.
+    """One view each of n samples: all that `renderer` needs to know.
 
     Attributes:
         drawn: parameters by operation, [n] or [n, k]; of the crop, the window, int32 [n, 4]: top, left, height, width,

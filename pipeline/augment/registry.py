@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError
+
 from . import operations
 from .operation import FOREIGN, Operation
 

@@ -10,15 +10,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from ..storage.errors import ConfigError
-from ..storage.place import Place
-from ..storage.urls import open_place
-from .cluster import Submit
-from .settings import CacheSection, Data, Render, Run, Section, Student, Teacher, Verify, Views, as_list
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.objects.base import Place
+from stillroom.storage.objects.urls import open_place
+
+from .sections import CacheSection, Data, Render, Run, Section, Student, Teacher, Verify, Views, as_list
+from .submit import Submit, asked_for
 
 
 class Config(Section):
-    """A whole configuration. See `settings` for the sections."""
+    """A whole configuration. See `sections` for the sections."""
 
     run: Run
     data: Data
@@ -121,6 +122,21 @@ class Config(Section):
     @cached_property
     def cache_place(self) -> Place:
         return open_place(self.cache.dir) if self.cache.dir else self.run_place.at("cache")
+
+    @property
+    def jobs_folder(self) -> Path:
+        """Where scripts and logs of a cluster's jobs go; not made yet.
+
+        Raises:
+            ConfigError: it is not a local folder.
+        """
+        asked = asked_for(self.submit, "all")
+        local = Path(asked.dir) if asked.dir is not None else self.run_place.at("jobs").local()
+        if local is None:
+            raise ConfigError(
+                f"run.dir is {self.run.dir}; say in submit.dir in which local folder scripts and logs may go"
+            )
+        return local.absolute()
 
     def student_place(self, student: Student) -> Place:
         return open_place(student.dir) if student.dir else self.run_place.at(f"students/{student.name}")

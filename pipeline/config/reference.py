@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from .cluster import Submit
 from .config import Config
-from .settings import CacheSection, Data, Render, Run, Student, Teacher, Verify, Views
+from .sections import CacheSection, Data, Render, Run, Student, Teacher, Verify, Views
+from .submit import Submit
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "[run]": Run,
@@ -28,7 +28,7 @@ working directory; `run.dir` and the other `dir`s may be URLs that fsspec knows.
 setting on the command line; for tables that stand several times it sets every one, or, as
 `--set student.NAME.key=value`, the one of that name.
 
-This page is made by `python -m stillroom.pipeline.configdoc`.
+This page is made by `python -m stillroom.pipeline.config.reference`.
 """
 
 

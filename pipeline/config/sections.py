@@ -6,16 +6,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..storage.codecname import parse_codec
-from ..storage.encoded import ENCODED_MB, Allowance
-from ..storage.errors import ConfigError
-from .augment.operations.colour import Colour
-from .augment.operations.crop import Crop
-from .augment.operations.flip import Flip
-from .augment.operations.mixup import Mixup
-from .augment.recipe import RANGES, Recipe
-from .augment.registry import operation_of
-from .settingtypes import Name, Precision, Share, Source, Uint64, Url
+from stillroom.pipeline.augment.operations.colour import Colour
+from stillroom.pipeline.augment.operations.crop import Crop
+from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.operations.mixup import Mixup
+from stillroom.pipeline.augment.recipe import RANGES, Recipe
+from stillroom.storage.codecs.names import parse_codec
+from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
+from stillroom.storage.errors import ConfigError
+
+from .types import Augmentation, Name, Precision, Share, Source, Uint64, Url
 
 
 class Section(BaseModel):
@@ -103,7 +103,7 @@ class Views(Section):
     contrast: float = _as_in(Colour, "contrast")
     saturation: float = _as_in(Colour, "saturation")
     hue: float = _as_in(Colour, "hue")
-    augment: tuple[dict[str, Any], ...] = Field(
+    augment: tuple[Augmentation, ...] = Field(
         (), description="further operations in this order, each by its name, `op`, and its ranges"
     )
 
@@ -131,8 +131,7 @@ class Views(Section):
 
     @property
     def recipe(self) -> Recipe:
-        augment = [operation_of(item) for item in self.augment]
-        return Recipe.of(augment, **{name: getattr(self, name) for name in RANGES})
+        return Recipe.of(self.augment, **{name: getattr(self, name) for name in RANGES})
 
 
 class Render(Section):

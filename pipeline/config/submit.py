@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .settings import Section
-from .settingtypes import Name
+from .sections import Section
+from .types import Name
 
 
 def _one_line(text: str) -> str:

@@ -5,7 +5,7 @@ A closed list: those that keep plain image files on disk. Knows their names and 
 
 from dataclasses import dataclass
 
-from ..storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError
 
 PREFIX = "torchvision:"
 SPLITS: dict[str, tuple[str, ...]] = {

@@ -1,12 +1,15 @@
 """Types of single settings: what is checked of a URL, a name or a number wherever one stands."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from ..storage.errors import ConfigError
-from ..storage.urls import danger, shown
-from .torchvisionname import is_torchvision, parse_torchvision
+from stillroom.pipeline.augment.operation import Operation
+from stillroom.pipeline.augment.registry import operation_of
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.objects.urls import danger, shown
+
+from .torchvision_names import is_torchvision, parse_torchvision
 
 
 def _safe(url: str) -> str:
@@ -27,6 +30,24 @@ def _all_safe(urls: str) -> str:
     return urls
 
 
+def _operation(value: Any) -> Operation:
+    """An augmentation from its table, or as it is."""
+    if isinstance(value, Operation):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f'{value!r} is no augmentation; give a table such as {{ op = "NAME" }}')
+    try:
+        return operation_of(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+Augmentation = Annotated[
+    Operation,
+    BeforeValidator(_operation),
+    PlainSerializer(lambda item: item.to_data(), return_type=dict[str, Any]),
+    WithJsonSchema({"type": "object"}),
+]
 Url = Annotated[str, AfterValidator(_safe)]
 Source = Annotated[str, AfterValidator(_all_safe)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -14,7 +14,8 @@ import torch.distributed as distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ..storage.errors import StillroomError
+from stillroom.storage.errors import StillroomError
+
 from .device import own_device
 
 _PATIENCE = timedelta(days=1)
@@ -84,16 +85,16 @@ class Ranks:
         """Each number, summed over the ranks: the same on all of them."""
         if self.world == 1:
             return list(values)
-        summed = self.summed(torch.tensor(values, dtype=torch.float64, device=own_device()))
+        summed = self.all_reduce(torch.tensor(values, dtype=torch.float64, device=own_device()))
         return [float(value) for value in summed.tolist()]
 
-    def summed(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The same for numbers on this rank's device, in place: float64 [n]."""
         if self.world > 1:
             distributed.all_reduce(values)
         return values
 
-    def told(self, value: int) -> int:
+    def broadcast(self, value: int) -> int:
         """What the first rank says."""
         return int(self.sum(value if self.first else 0)[0])
 

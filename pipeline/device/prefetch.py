@@ -1,4 +1,4 @@
-"""Ahead: a generator's items are made in a thread, on a lane beside the device's other work, before they are asked for.
+"""Ahead: a generator's items are made in a thread, on a stream beside other work, before they are asked for.
 
 So a batch is decoded, rendered, mixed and proved while the student is busy with the one before. Knows threads and
 lanes; nothing of batches.
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from .lanes import Lane
+from .streams import Streams
 
 T = TypeVar("T")
 _Made = tuple[T, Callable[[Iterable[torch.Tensor]], None]] | BaseException | None
@@ -23,16 +23,20 @@ class Ahead(Generic[T]):
 
     Args:
         items: run, and closed, in the thread alone.
-        lane: on which the thread's work on the device is queued.
+        streams: on which the thread's work on the device is queued.
         tensors: of an item, which whoever asks for it will use on a stream of its own.
         most: items that are made and not asked for, at most.
     """
 
     def __init__(
-        self, items: Generator[T, None, None], lane: Lane, tensors: Callable[[T], Iterable[torch.Tensor]], most: int = 1
+        self,
+        items: Generator[T, None, None],
+        streams: Streams,
+        tensors: Callable[[T], Iterable[torch.Tensor]],
+        most: int = 1,
     ) -> None:
         self._tensors = tensors
-        self._line: _Line[T] = _Line(items, lane, most)
+        self._line: _Line[T] = _Line(items, streams, most)
         # A thread that is in DALI when the interpreter ends would take the process with it.
         self._closed = weakref.finalize(self, self._line.stop)
 
@@ -62,8 +66,8 @@ class Ahead(Generic[T]):
 class _Line(Generic[T]):
     """What maker and taker share; the thread knows nothing else, so that an `Ahead` that is dropped ends it."""
 
-    def __init__(self, items: Generator[T, None, None], lane: Lane, most: int) -> None:
-        self._items, self._lane = items, lane
+    def __init__(self, items: Generator[T, None, None], streams: Streams, most: int) -> None:
+        self._items, self._streams = items, streams
         self._room = threading.Semaphore(most)
         self._made: SimpleQueue[_Made[T]] = SimpleQueue()
         self._stopped = False
@@ -88,14 +92,14 @@ class _Line(Generic[T]):
     def _make(self) -> None:
         end: BaseException | None = None
         try:
-            with self._lane.taken():
+            with self._streams.taken():
                 try:
                     while self._room.acquire() and not self._stopped:
                         try:
                             item = next(self._items)
                         except StopIteration:
                             break
-                        self._made.put((item, self._lane.mark()))
+                        self._made.put((item, self._streams.mark()))
                         del item
                 finally:
                     self._items.close()

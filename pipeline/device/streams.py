@@ -1,6 +1,6 @@
-"""Lanes: what is on its way between a device and the host, or is queued beside the device's other work.
+"""Streams: what is on its way between a device and the host, or is queued beside the device's other work.
 
-A lane orders copies and small work by events, so that nobody waits for the device who does not need the answer yet. On
+They order copies and small work by events, so that nobody waits for the device who does not need the answer yet. On
 the CPU everything has happened when a call returns, and nothing has to be ordered. Knows tensors and streams; nothing
 of images or models.
 """
@@ -34,8 +34,8 @@ class Arrival:
         return self._host
 
 
-class Lane:
-    """The host's own lane: nothing is ever on its way.
+class Streams:
+    """The host's own: nothing is ever on its way.
 
     Args:
         device: where the work is done.
@@ -51,7 +51,7 @@ class Lane:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Within it, the thread's work on the device is queued on this lane, beside that of others."""
+        """Within it, the thread's work on the device is queued on these streams, beside that of others."""
         yield
 
     def fetch(self, tensor: torch.Tensor) -> Arrival:
@@ -59,7 +59,7 @@ class Lane:
         return Arrival(tensor.cpu())
 
     def mark(self) -> Callable[[Iterable[torch.Tensor]], None]:
-        """A hand-over of all that this thread has queued on the lane so far.
+        """A hand-over of all that this thread has queued on them so far.
 
         Returns:
             To be called by whoever goes on with the tensors, on the stream that it works on: its later work waits on
@@ -68,8 +68,8 @@ class Lane:
         return lambda _: None
 
 
-class CudaLane(Lane):
-    """A lane of a GPU: a stream for work beside the others', and one for copies to pinned memory."""
+class CudaStreams(Streams):
+    """Those of a GPU: one for work beside the others', and one for copies to pinned memory."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
@@ -97,7 +97,7 @@ class CudaLane(Lane):
         with torch.cuda.stream(self._copies):
             host.copy_(tensor, non_blocking=True)
             arrived.record(self._copies)
-        # Where the memory is torch's, it is not handed out again before the copy; where DALI's, see `render`.
+        # Where the memory is torch's, it is not handed out again before the copy; where DALI's, see `renderer`.
         tensor.record_stream(self._copies)
         return Arrival(host, arrived.synchronize)
 
@@ -115,9 +115,9 @@ class CudaLane(Lane):
         return join
 
 
-def lane_of(device: torch.device) -> Lane:
-    """A lane of a device's own."""
-    return CudaLane(device) if device.type == "cuda" else Lane(device)
+def streams_of(device: torch.device) -> Streams:
+    """New streams of a device."""
+    return CudaStreams(device) if device.type == "cuda" else Streams(device)
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

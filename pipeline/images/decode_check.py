@@ -14,9 +14,9 @@ import numpy.typing as npt
 import nvidia.dali.experimental.dynamic as dali
 from nvidia import nvimgcodec
 
-from .container import outline
-from .decoding import DECODING
-from .runs import runs
+from .batching import runs
+from .container_check import outline
+from .decoder_options import DECODING
 from .verdict import Accepted, Rejected, Verdict
 
 FORMATS = ("jpeg", "png", "webp")

@@ -14,7 +14,7 @@ import nvidia.dali.types as types
 from nvidia.dali import Pipeline
 from PIL import Image
 
-from .decoding import DECODING
+from .decoder_options import DECODING
 from .verdict import Accepted
 
 _QUALITY = 95

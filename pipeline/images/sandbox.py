@@ -1,7 +1,7 @@
 """Judging images in a process of its own: one that crashes the decoder, never ends or fills memory is rejected by name.
 
 Decoders are C code of many hands, and among millions of files there is one that they do not survive. Knows nothing of
-what makes an image good; that is `accept`'s work, which `examiner` does on the other side.
+what makes an image good; that is `decode_check`'s work, which `sandbox_worker` does on the other side.
 """
 
 import atexit
@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.errors import StillroomError
-from .runs import runs
+from stillroom.storage.errors import StillroomError
+
+from .batching import runs
 from .verdict import Accepted, Rejected, Verdict
 
 SECONDS = 10
@@ -54,7 +55,7 @@ class Quarantine:
         return None if self._process is None else self._process.pid
 
     def examine(self, images: Sequence[Image], max_pixels: int) -> list[Verdict]:
-        """Judge images, each uint8 [bytes]; see `accept.examine`."""
+        """Judge images, each uint8 [bytes]; see `decode_check.examine`."""
         verdicts: list[Verdict] = []
         for batch in runs(images, len, TOGETHER):
             answer = self._ask(batch, max_pixels)
@@ -146,7 +147,7 @@ def _start(seconds: float, memory: int) -> "subprocess.Popen[bytes]":
     }
     # A session of its own: Ctrl-C is for the command, which decides what becomes of its work.
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-P", "-m", "stillroom.pipeline.examiner", str(seconds), str(memory)],
+        [sys.executable, "-P", "-m", "stillroom.pipeline.images.sandbox_worker", str(seconds), str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

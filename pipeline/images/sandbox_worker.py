@@ -1,4 +1,4 @@
-"""The other side of `quarantine`: reads images from standard input, writes verdicts to standard output.
+"""The other side of `sandbox`: reads images from standard input, writes verdicts to standard output.
 
 Limits on time and memory are the kernel's: they hold whatever a decoder does.
 """
@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from .quarantine import WALL_SECONDS
+from .sandbox import WALL_SECONDS
 from .verdict import Accepted, Verdict
 
 
@@ -23,7 +23,7 @@ def serve(questions: IO[bytes], answers: IO[bytes], seconds: float, memory: int)
     """Judge batch after batch until there are no more."""
     # DALI imports torch for the name of one type, which costs seconds and half a gigabyte; it does without as well.
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
-    from .accept import examine
+    from .decode_check import examine
 
     examine([np.frombuffer(_smallest(), np.uint8)], 1)  # the first one loads the decoders
     _limit_memory(memory)

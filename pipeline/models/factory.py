@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..storage.errors import ModelError
-from .weightsfile import weights_digest
+from stillroom.storage.errors import ModelError
+
+from .weights_digest import weights_digest
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..storage.errors import ModelError
-from ..storage.fingerprint import stated
-from .device import own_device
-from .graphs import Graph
-from .lanes import to_device
-from .models import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
-from .settings import Teacher
-from .settingtypes import Precision
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.config.types import Precision
+from stillroom.pipeline.device.cuda_graph import Graph
+from stillroom.pipeline.device.device import own_device
+from stillroom.pipeline.device.streams import to_device
+from stillroom.storage.errors import ModelError
+from stillroom.storage.ledger.fingerprint import stated
+
+from .factory import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         one_shape=section.compile or section.graph,
     )
     if section.compile or section.graph:
-        # Now, before DALI works on the device as well: see `graphs`. What answers with no logits is refused here.
+        # Now, before DALI works on the device as well: see `cuda_graph`. What answers with no logits is refused here.
         example = torch.zeros(section.batch_size, section.size, section.size, 3, device=device).permute(0, 3, 1, 2)
         teacher.ask(example)
         if section.graph:

@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from ..storage.errors import ModelError
+from stillroom.storage.errors import ModelError
 
 
 def weights_digest(path: str) -> str:

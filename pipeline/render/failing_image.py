@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..storage.errors import DataError
+from stillroom.storage.errors import DataError
+
 from .request import Request
 
 if TYPE_CHECKING:
-    from .render import Renderer
+    from .renderer import Renderer
 
 
 def culprit(requests: Iterable[Request], alone: Callable[[], "Renderer"]) -> str:

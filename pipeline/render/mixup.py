@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..storage.compiled import compiled
-from .buffers import Buffers
-from .lanes import to_device
+from stillroom.pipeline.device.buffer_pool import Buffers
+from stillroom.pipeline.device.streams import to_device
+from stillroom.storage.jit import compiled
 
 _BUFFERS = Buffers()
 

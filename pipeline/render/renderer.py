@@ -18,13 +18,14 @@ import torch
 import xxhash
 from nvidia.dali import Pipeline
 
-from ..storage.errors import DataError, StillroomError
-from .augment.operation import Operation
-from .augment.recipe import CROP
+from stillroom.pipeline.augment.operation import Operation
+from stillroom.pipeline.augment.recipe import CROP
+from stillroom.pipeline.device.device import own_device
+from stillroom.pipeline.images.decoder_options import DECODING
+from stillroom.storage.errors import DataError, StillroomError
+
 from .backend import Backend
-from .culprit import culprit
-from .decoding import DECODING
-from .device import own_device
+from .failing_image import culprit
 from .request import Request
 
 _AHEAD = 2

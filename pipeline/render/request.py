@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .augment.recipe import Views
-from .runs import runs
+from stillroom.pipeline.augment.recipe import Views
+from stillroom.pipeline.images.batching import runs
 
 DECODED_PIXELS = 64_000_000
 """Of the images that are decoded together, at most: 192 MB; a batch of larger ones is rendered in parts."""

@@ -10,28 +10,29 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .lanes import Lane
-from .render import digests
+from stillroom.pipeline.device.streams import Streams
+
+from .renderer import digests
 
 
 class Hasher:
     """Hashes views, in a thread of its own where they have to be waited for.
 
     Args:
-        lane: by which they come to the host.
+        streams: by which they come to the host.
     """
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
         self._pool: ThreadPoolExecutor | None = None
 
     def begin(self, pixels: torch.Tensor) -> Callable[[], npt.NDArray[np.uint16]]:
         """Begin to hash views: uint8 [n, height, width, 3], contiguous, not to be changed until they are hashed.
 
         Returns:
-            What gives their digests, uint16 [n], and waits for them; see `render.digests`.
+            What gives their digests, uint16 [n], and waits for them; see `renderer.digests`.
         """
-        arrival = self._lane.fetch(pixels)
+        arrival = self._streams.fetch(pixels)
         if not arrival.late:
             found = digests(arrival.get())
             return lambda: found

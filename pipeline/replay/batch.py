@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .lanes import to_device
+from stillroom.pipeline.device.streams import to_device
 
 
 @dataclass(frozen=True)

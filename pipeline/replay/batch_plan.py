@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.encoded import Picked
-from .augment.recipe import Views
-from .order import Places
-from .request import Request
-from .shardviews import ShardViews
+from stillroom.pipeline.augment.recipe import Views
+from stillroom.pipeline.render.request import Request
+from stillroom.storage.dataset.encoded_images import Picked
+
+from .epoch_order import Places
+from .shard_views import ShardViews
 
 _T = TypeVar("_T", bound=np.generic)
 

@@ -6,10 +6,10 @@ Knows a teacher's attributes and its blocks' records; reads no logits.
 from dataclasses import dataclass
 from typing import Any
 
-from ..storage.codecname import PLAIN, TRANSFORM
-from ..storage.layout import teacher_folder
-from ..storage.logits import TeacherLogits
-from ..storage.losses import join_losses
+from stillroom.storage.cache.layout import teacher_folder
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.codecs.names import PLAIN, TRANSFORM
+from stillroom.storage.writers.loss_summary import join_losses
 
 _BLOCKS = 64
 """Records that are read for what was measured, at most: a large cache has many thousands, maybe far away. Evenly spread

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.errors import ConfigError
-from .seeds import PASSES, SHARDS, UNITS, permutation
+from stillroom.pipeline.rng.seeds import PASSES, SHARDS, UNITS, permutation
+from stillroom.storage.errors import ConfigError
 
 LANES = 8
 _SPAN = 512

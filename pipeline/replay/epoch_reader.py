@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.encoded import Allowance
-from ..storage.logits import TeacherLogits
-from .augment.recipe import Recipe
-from .guide import Guide
-from .order import Order, Places, last_uses
-from .plan import Rows, plan_rows
-from .shardviews import ShardViews, load_shard
+from stillroom.pipeline.augment.recipe import Recipe
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import Allowance
+
+from .batch_plan import Rows, plan_rows
+from .epoch_order import Order, Places, last_uses
+from .shard_views import ShardViews, load_shard
+from .targets import TargetSource
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class EpochReader:
     data: Dataset
     order: Order
     views: int
-    guides: Sequence[Guide]
+    guides: Sequence[TargetSource]
     provers: Sequence[TeacherLogits]
     rank: int
     world: int

@@ -9,17 +9,18 @@ from typing import Any
 
 import torch
 
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.encoded import ENCODED_MB
-from ..storage.errors import ConfigError, MissingObjectError
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.urls import open_place
-from .backend import Backend
+from stillroom.pipeline.render.backend import Backend
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import ENCODED_MB
+from stillroom.storage.errors import ConfigError, MissingObjectError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.objects.urls import open_place
+
 from .batch import Batch
-from .faithful import Faithfulness, faithfulness
-from .guide import Design, Guide
-from .shared import SharedPass, Want
+from .codec_guarantee import Faithfulness, faithfulness
+from .shared_pass import SharedPass, StudentRequest
+from .targets import Design, TargetSource
 
 
 class ReplayLoader:
@@ -85,7 +86,7 @@ class ReplayLoader:
         encoded_mb: int = ENCODED_MB,
     ) -> None:
         names = [_only_teacher(cache)] if teacher is None else [teacher] if isinstance(teacher, str) else list(teacher)
-        self.guide = Guide.of(cache, names, weights, design, size) if names != [""] else None
+        self.guide = TargetSource.of(cache, names, weights, design, size) if names != [""] else None
         self.views = _views(self.guide, views)
         self.faithful: Mapping[str, Faithfulness] = {}
         if self.guide is not None and temperature is not None:
@@ -95,7 +96,7 @@ class ReplayLoader:
         self._pass = SharedPass(
             cache,
             Dataset(open_place(data)) if isinstance(data, str) else data,
-            [Want(size, self.guide, also_size)],
+            [StudentRequest(size, self.guide, also_size)],
             batch_size=batch_size,
             seed=seed,
             views=self.views,
@@ -175,7 +176,7 @@ class ReplayLoader:
         }
 
 
-def _views(guide: Guide | None, views: int | None) -> int:
+def _views(guide: TargetSource | None, views: int | None) -> int:
     if guide is None:
         if views is None:
             raise ConfigError("without a teacher, say how many views there are")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.encoded import Allowance
-from ..storage.index import ShardIndex
-from .augment.recipe import Recipe, Views, draw_views
-from .guide import Targets
+from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import Allowance
+from stillroom.storage.dataset.index import ShardIndex
+
+from .targets import Targets
 
 
 @dataclass(frozen=True)

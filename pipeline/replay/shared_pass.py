@@ -12,29 +12,30 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.encoded import ENCODED_MB, Allowance
-from ..storage.errors import ConfigError, StillroomError, ViewMismatchError
-from .ahead import Ahead
-from .augment.recipe import Recipe
-from .backend import Backend
+from stillroom.pipeline.augment.recipe import Recipe
+from stillroom.pipeline.device.prefetch import Ahead
+from stillroom.pipeline.device.streams import streams_of, to_device
+from stillroom.pipeline.render.backend import Backend
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.render.view_digests import Hasher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
+from stillroom.storage.errors import ConfigError, StillroomError, ViewMismatchError
+
 from .batch import Batch
-from .epochreader import EpochReader
-from .guide import Guide
-from .hashing import Hasher
-from .lanes import lane_of, to_device
-from .mix import to_images
-from .order import Order
-from .plan import Rows
-from .prove import Prover
-from .render import Renderer
-from .request import Request
-from .shardviews import logits_of, source_of
+from .batch_plan import Rows
+from .epoch_order import Order
+from .epoch_reader import EpochReader
+from .shard_views import logits_of, source_of
+from .targets import TargetSource
+from .view_check import Prover
 
 
 @dataclass(frozen=True)
-class Want:
+class StudentRequest:
     """What one student wants of a pass.
 
     Attributes:
@@ -44,7 +45,7 @@ class Want:
     """
 
     size: int
-    guide: Guide | None = None
+    guide: TargetSource | None = None
     also_size: int | None = None
 
 
@@ -79,7 +80,7 @@ class SharedPass:
         self,
         cache: Cache,
         data: Dataset,
-        wants: Sequence[Want],
+        wants: Sequence[StudentRequest],
         *,
         batch_size: int,
         seed: int,
@@ -115,10 +116,10 @@ class SharedPass:
         self.sizes = tuple(dict.fromkeys(size for want in wants for size in (want.size, want.also_size) if size))
         self._renderer = self._new_renderer(self.sizes, threads, device)
         self._to = to if to is not None and to.type != "cpu" else None
-        self.lane = lane_of(self._to or self._renderer.device)
+        self.streams = streams_of(self._to or self._renderer.device)
         self._ahead: weakref.ref[Ahead[tuple[Batch, ...]]] | None = None
         provers: dict[str, Prover] = {}
-        hasher = Hasher(self.lane)
+        hasher = Hasher(self.streams)
         proved = guides if self.backend == cache.info.views["renderer"]["backend"] else {}
         for teacher in {guide.first.name: guide.first for guide in proved}.values():
             its_size = teacher.info.size
@@ -157,8 +158,8 @@ class SharedPass:
         made = self._made(epoch, start)
         items: Iterator[tuple[Batch, ...]] = made
         ahead: Ahead[tuple[Batch, ...]] | None = None
-        if self.lane.beside:
-            items = ahead = Ahead(made, self.lane, _tensors)
+        if self.streams.beside:
+            items = ahead = Ahead(made, self.streams, _tensors)
             self._ahead = weakref.ref(ahead)
         try:
             for _ in range(start, self.steps):
@@ -193,7 +194,7 @@ class SharedPass:
             rest = [next(rendered) for _ in range(parts - 1)]
             pixels = [torch.cat(part, dim=1) if rest else part[0] for part in zip(first, *rest, strict=True)]
             begun.append(self._begin(number, rows, pixels))
-            if len(begun) > self.lane.beside:
+            if len(begun) > self.streams.beside:
                 yield begun.popleft()()
         for finish in begun:
             yield finish()

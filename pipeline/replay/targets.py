@@ -13,10 +13,11 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..storage.cache import Cache
-from ..storage.errors import ConfigError, MissingObjectError, ModelError
-from ..storage.logits import TeacherLogits
-from .order import Order
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.errors import ConfigError, MissingObjectError, ModelError
+
+from .epoch_order import Order
 
 Design = Literal["fixed", "independent", "consistent"]
 PLAIN = -1
@@ -37,7 +38,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Guide:
+class TargetSource:
     """Where a student's targets come from.
 
     Attributes:

@@ -6,13 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..storage.cache import Cache
-from ..storage.errors import ViewMismatchError
-from ..storage.logits import TeacherLogits
-from .backend import renderer_fingerprint
-from .hashing import Hasher
-from .plan import Rows
-from .render import Renderer
+from stillroom.pipeline.render.backend import renderer_fingerprint
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.view_digests import Hasher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.errors import ViewMismatchError
+
+from .batch_plan import Rows
 
 
 class Prover:

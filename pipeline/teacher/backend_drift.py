@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import ConfigError
-from ..storage.logits import Canary, TeacherLogits
-from .augment.recipe import Recipe, draw_views
-from .backend import Backend
-from .losses import kl_divergence
-from .mix import to_images
-from .render import Renderer
-from .request import Request, sample_names
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
+from stillroom.pipeline.models.losses import kl_divergence
+from stillroom.pipeline.render.backend import Backend
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request, sample_names
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import Canary, TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import ConfigError
 
 _BATCH = 64
 

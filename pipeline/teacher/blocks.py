@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..storage.encoded import picked
-from ..storage.errors import ModelError
-from ..storage.index import NO_LABEL, ShardIndex
-from .augment.recipe import Recipe, draw_views
-from .hashing import Hasher
-from .lanes import Arrival, Lane, lane_of, to_device
-from .losses import entropy, hits
-from .mix import to_images
-from .render import Renderer
-from .request import Request, sample_names
-from .teach import LoadedTeacher, first_not_finite
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
+from stillroom.pipeline.device.streams import Arrival, Streams, streams_of, to_device
+from stillroom.pipeline.models.losses import entropy, hits
+from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request, sample_names
+from stillroom.pipeline.render.view_digests import Hasher
+from stillroom.storage.dataset.encoded_images import picked
+from stillroom.storage.dataset.index import NO_LABEL, ShardIndex
+from stillroom.storage.errors import ModelError
 
 Take = Callable[[int, npt.NDArray[np.int64], npt.NDArray[np.float32]], None]
 """Takes the teacher's logits for some samples of a view, as it answers: the view's place among those asked for, slots
@@ -66,12 +66,12 @@ class BlockMaker:
     renderer: Renderer
     batch: int
     held: int = sys.maxsize
-    lane: Lane = field(init=False)
+    streams: Streams = field(init=False)
     hasher: Hasher = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lane = lane_of(self.teacher.device)
-        self.hasher = Hasher(self.lane)
+        self.streams = streams_of(self.teacher.device)
+        self.hasher = Hasher(self.streams)
 
     def make(
         self,
@@ -228,7 +228,7 @@ class BlockMaker:
                 slot = int(slots[start])
                 where = f"view {view} of sample {index.key[slot]!r} (slot {slot}) and those after it"
                 raise ModelError(f"{error}, for {where}; nothing was written") from error
-        return self.lane.fetch(torch.cat(answers))
+        return self.streams.fetch(torch.cat(answers))
 
     def _refuse_infinite(
         self, answers: torch.Tensor, index: ShardIndex, view: int, slots: npt.NDArray[np.int64]

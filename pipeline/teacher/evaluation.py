@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..storage.dataset import Dataset
-from ..storage.encoded import Allowance
-from .backend import Backend
-from .lanes import lane_of, to_device
-from .losses import hits, kl_divergence
-from .mix import to_images
-from .plain import plain_requests
-from .render import Renderer
-from .request import Request
+from stillroom.pipeline.device.streams import streams_of, to_device
+from stillroom.pipeline.models.losses import hits, kl_divergence
+from stillroom.pipeline.render.backend import Backend
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import Allowance
+
+from .plain_views import plain_requests
 
 _KEEP_BYTES = 512 * 2**20
 
@@ -65,7 +66,7 @@ class EvaluationSet:
         self._within = within
         self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
         self._device = to or self._renderer.device
-        self._lane = lane_of(self._device)
+        self._streams = streams_of(self._device)
         self._kept: list[torch.Tensor] | None = None
         self.labels = torch.from_numpy(
             np.concatenate([data.index(shard).label for shard in range(len(data.sizes))]).astype(np.int64)
@@ -88,7 +89,7 @@ class EvaluationSet:
 
     def logits(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """A model's logits on all of it: float32 [sample, class] on the CPU."""
-        answers = [self._lane.fetch(model(images).float()) for images in self.batches()]
+        answers = [self._streams.fetch(model(images).float()) for images in self.batches()]
         return torch.cat([answer.get() for answer in answers])
 
     def accuracy(self, logits: torch.Tensor, teacher: torch.Tensor | None = None) -> Accuracy:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .seeds import PILOT, permutation
+from stillroom.pipeline.rng.seeds import PILOT, permutation
 
 MOST_SHARDS = 16
 """Data shards that are read for a pilot at most: each is a whole object, and a data set may be huge and far away."""

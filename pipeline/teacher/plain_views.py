@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..storage.encoded import picked
-from ..storage.errors import ModelError
-from ..storage.index import ShardIndex
-from .augment.recipe import centre_views
-from .lanes import to_device
-from .mix import to_images
-from .render import Renderer
-from .request import Request, sample_names
-from .teach import LoadedTeacher, first_not_finite
+from stillroom.pipeline.augment.recipe import centre_views
+from stillroom.pipeline.device.streams import to_device
+from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request, sample_names
+from stillroom.storage.dataset.encoded_images import picked
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.errors import ModelError
 
 
 def plain_requests(

@@ -7,8 +7,8 @@ import torch
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from torch import nn
 
-from ..storage.errors import ConfigError
-from .settings import Student
+from stillroom.pipeline.config.sections import Student
+from stillroom.storage.errors import ConfigError
 
 _TIMM = {"adamw": "adamw", "sgd": "sgdw", "lamb": "lamb"}
 """timm's names; its `sgdw` is SGD with Nesterov momentum and decoupled decay."""

@@ -12,13 +12,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..storage.errors import ConfigError, ModelError
-from .batch import Batch
-from .losses import kl_divergence, mixed_cross_entropy
-from .models import Preprocessing
-from .optim import build_optimizer, default_warmup, rate_at, schedule_of
-from .ranks import Ranks
-from .settings import Student
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.factory import Preprocessing
+from stillroom.pipeline.models.losses import kl_divergence, mixed_cross_entropy
+from stillroom.pipeline.replay.batch import Batch
+from stillroom.storage.errors import ConfigError, ModelError
+
+from .optimizers import build_optimizer, default_warmup, rate_at, schedule_of
 
 Target = Callable[[Batch, torch.Tensor], torch.Tensor]
 """From a batch and the student's logits, float32 [n, class] on its device, to losses: float32 [n]."""
@@ -104,7 +105,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self.ranks.summed(torch.stack([self._backward(batch), self._number(batch.proved)]))
+        parts = self.ranks.all_reduce(torch.stack([self._backward(batch), self._number(batch.proved)]))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         # The one place where a step waits for the device: nothing is updated before it is known to be finite.
         loss, proved, gradient = torch.cat([parts, norm.double()[None]]).tolist()

@@ -11,8 +11,8 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from ..storage.errors import StillroomError
-from .stop import EXIT_STATUS, Stopped
+from stillroom.stages.run.shutdown import EXIT_STATUS, Stopped
+from stillroom.storage.errors import StillroomError
 
 _INTERRUPTED = 128 + signal.SIGINT
 

@@ -14,18 +14,19 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from ..pipeline.allocator import keep_freed_memory
-from ..pipeline.config import load_config
-from ..storage.errors import ConfigError
-from .executors import InProcess
-from .exitstatus import status_of_call
-from .gc import collect
-from .job import find_job
-from .progress import make_progress
-from .registry import NAMES
-from .sequence import Plan, run_stages
-from .status import in_lines, status_of
-from .stop import StopRequest
+from stillroom.pipeline.config.config import load_config
+from stillroom.pipeline.device.malloc import keep_freed_memory
+from stillroom.stages.executors.array_index import find_job
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.maintenance.status import in_lines, status_of
+from stillroom.stages.run.executor import InProcess
+from stillroom.stages.run.progress import make_progress
+from stillroom.stages.run.registry import NAMES
+from stillroom.stages.run.shutdown import StopRequest
+from stillroom.storage.errors import ConfigError
+
+from .exit_status import status_of_call
+from .run_stages import Plan, run_stages
 
 app = App(
     name="stillroom",
@@ -137,7 +138,7 @@ def gc(config: str, *, set: _Settings = (), dry_run: _Flag = False, as_json: _Js
 @app.command
 def seal(config: str, *, set: _Settings = (), as_json: _Json = False) -> int:  # noqa: A002
     """Put the records of a finished cache's tasks into a few objects, which open at once."""
-    from .seal import seal_cache
+    from stillroom.stages.maintenance.seal import seal_cache
 
     found = seal_cache(load_config(config, set))
     if as_json:
@@ -166,8 +167,8 @@ def estimate(
         views: plan for so many views of each instead of the config's.
         as_json: for machines.
     """
-    from .estimate import estimate as estimated  # brings torch along
-    from .estimatetext import in_lines
+    from stillroom.stages.estimate.estimate import estimate as estimated  # brings torch along
+    from stillroom.stages.estimate.text import in_lines
 
     loaded = load_config(config, set)
     with StopRequest().listening() as stop, closing(InProcess(stop)) as executor, make_progress() as progress:
@@ -199,8 +200,8 @@ def study(
         student: the model that is taught.
         teacher: the model that teaches, which is trained on the labels first.
     """
-    from .study import PAGE, Study  # brings torch along
-    from .study.plan import Wishes
+    from stillroom.stages.study.budget import Wishes
+    from stillroom.stages.study.study import PAGE, Study  # brings torch along
 
     wishes = Wishes(data, dir, budget, seeds, size, student, teacher)
     with StopRequest().listening() as stop, closing(InProcess(stop)) as executor, make_progress() as progress:
@@ -230,7 +231,7 @@ def submit(
         stage: one to submit; may be given several times; all of them otherwise.
         dry_run: print the files, and write and submit nothing.
     """
-    from .submit import submit_run
+    from stillroom.stages.submit.submit import submit_run
 
     if slurm == kubernetes:
         raise ConfigError("say where: --slurm or --kubernetes")

@@ -8,20 +8,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..pipeline.config import Config
-from ..storage.errors import ConfigError, MissingObjectError
-from .arrayjob import ArrayJob, in_share
-from .executors import Executor, InProcess, Summary, execute
-from .job import Job
-from .progress import NoProgress, Progress, make_progress
-from .registry import stage_named
-from .repair import repair
-from .said import details, sentence
-from .stage import Stage
-from .stop import StopRequest
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.executors.array_index import Job
+from stillroom.stages.executors.array_job import ArrayJob, in_share
+from stillroom.stages.run.executor import Executor, InProcess, Summary, execute
+from stillroom.stages.run.progress import NoProgress, Progress, make_progress
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.run.shutdown import StopRequest
+from stillroom.stages.run.stage import Stage
+from stillroom.stages.verify.repair import repair
+from stillroom.storage.errors import ConfigError, MissingObjectError
+
+from .summary_text import details, sentence
 
 if TYPE_CHECKING:
-    from ..pipeline.ranks import Ranks
+    from stillroom.pipeline.device.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _met(plan: Plan) -> "Iterator[Ranks | None]":
         return
     if plan.dask is not None:
         raise ConfigError("torchrun and --dask both share out the work; use one of them")
-    from ..pipeline.ranks import Ranks  # brings torch along
+    from stillroom.pipeline.device.distributed import Ranks  # brings torch along
 
     with Ranks.of_environment().joined() as ranks:
         yield ranks
@@ -122,12 +123,12 @@ def _executor_of_all(
     plan: Plan, stage: Stage, ranks: "Ranks | None", stop: StopRequest, progress: Progress
 ) -> Executor:
     if ranks is not None and stage.ranks == "together":
-        from .ranked import Ranked
+        from stillroom.stages.executors.torchrun import Ranked
 
         return Ranked(ranks, stop)
     if plan.dask is None:
         return InProcess(stop)
-    from .dask import Dask  # slow to import, and most runs do without
+    from stillroom.stages.executors.dask.executor import Dask  # slow to import, and most runs do without
 
     return Dask(plan.dask, plan.workers, stop, progress.crew)
 

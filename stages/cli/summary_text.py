@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .executors import Summary
-from .job import Job
-from .lost import in_words, of_blocks
-from .progress import duration
-from .stage import Stage
+from stillroom.stages.executors.array_index import Job
+from stillroom.stages.run.executor import Summary
+from stillroom.stages.run.progress import duration
+from stillroom.stages.run.stage import Stage
+from stillroom.stages.teacher.codec_loss_text import in_words, of_blocks
 
 
 def sentence(stage: Stage, summary: Summary, job: Job | None = None) -> str:

@@ -9,23 +9,24 @@ from typing import Any
 
 import torch
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Teacher
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset, shard_name
-from ..storage.errors import ConfigError
-from ..storage.layout import SEEDS_TASK, pilot_task
-from ..storage.pilot import read_pilot, read_transform
-from . import pilot
-from .classes import classes_of
-from .executors import Executor, execute
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.executor import Executor, execute
+from stillroom.stages.run.progress import Progress
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.run.stage import Stage
+from stillroom.stages.teacher import pilot
+from stillroom.stages.teacher.seeds import open_cache
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS_TASK, pilot_task
+from stillroom.storage.dataset.dataset import Dataset, shard_name
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.writers.pilot import read_pilot, read_transform
+
 from .forecast import Forecast, Known, Plan, forecast
+from .measurements import Probe
 from .probe import probe
-from .probed import Probe
-from .progress import Progress
-from .registry import stage_named
-from .seeds import open_cache
-from .stage import Stage
 
 _TIMES = (0.5, 1, 2)
 

@@ -7,9 +7,10 @@ views.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..storage.codecname import TRANSFORM
-from ..storage.layout import Layout
-from .probed import Probe
+from stillroom.storage.cache.layout import Layout
+from stillroom.storage.codecs.names import TRANSFORM
+
+from .measurements import Probe
 
 _CRC = 4
 _SIZES_LINE = 16

@@ -9,29 +9,30 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..pipeline.blocks import Block, BlockMaker
-from ..pipeline.config import Config
-from ..pipeline.pilot import MOST_SHARDS
-from ..pipeline.settings import Teacher
-from ..storage.blockwriter import BlockWriter, write_block
-from ..storage.cache import Cache
-from ..storage.codecs import TransformModel
-from ..storage.dataset import Dataset
-from ..storage.index import ShardIndex
-from ..storage.layout import TEACHERS, Layout
-from ..storage.ledger import Ledger, Record
-from ..storage.logits import TeacherInfo
-from ..storage.losses import FACTS
-from ..storage.place import Place
-from ..storage.plainwriter import PlainWriter
-from ..storage.teacherwriter import TeacherWriter
-from . import pilot
-from .built import release
-from .classes import classes_of
-from .probed import Probe, Timed, Tried
-from .seeds import open_cache
-from .stage import Advance
-from .workers import block_maker, loaded_teacher
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.teacher.blocks import Block, BlockMaker
+from stillroom.pipeline.teacher.pilot_sample import MOST_SHARDS
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.build_cache import release
+from stillroom.stages.run.stage import Advance
+from stillroom.stages.teacher import pilot
+from stillroom.stages.teacher.seeds import open_cache
+from stillroom.stages.teacher.worker_cache import block_maker, loaded_teacher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import TEACHERS, Layout
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.registry import TransformModel
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.ledger.ledger import Ledger, Record
+from stillroom.storage.objects.base import Place
+from stillroom.storage.writers.block import BlockWriter, write_block
+from stillroom.storage.writers.loss_summary import FACTS
+from stillroom.storage.writers.plain_view import PlainWriter
+from stillroom.storage.writers.teacher import TeacherWriter
+
+from .measurements import Probe, Timed, Tried
 
 SECONDS = 20.0
 """Timed work at least, unless there is less to do."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .lost import by_temperature
-from .progress import duration
+from stillroom.stages.run.progress import duration
+from stillroom.stages.teacher.codec_loss_text import by_temperature
 
 
 def in_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ A pure function of both; knows nothing of what jobs do. Every job is a share of 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError
 
 COUNT = "STILLROOM_JOBS"
 """How many jobs share a stage, where the scheduler does not say, or where a few of an array run again."""

@@ -9,11 +9,12 @@ in any order, comes to the same end as all at once.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..pipeline.config import Config
-from .executors import Executor, Outcome
-from .job import Job
-from .kept import Kept, forget
-from .stage import Advance, Stage, Task
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.executor import Executor, Outcome
+from stillroom.stages.run.stage import Advance, Stage, Task
+from stillroom.stages.run.task_results import Kept, forget
+
+from .array_index import Job
 
 
 class ArrayJob(Executor):

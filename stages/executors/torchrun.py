@@ -10,12 +10,12 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.ranks import Ranks
-from ..storage.claims import Claims
-from .executors import Busy, Executor, Outcome, attempt
-from .stage import Advance, Stage, Task
-from .stop import Stopped, StopRequest
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.stages.run.executor import Busy, Executor, Outcome, attempt
+from stillroom.stages.run.shutdown import Stopped, StopRequest
+from stillroom.stages.run.stage import Advance, Stage, Task
+from stillroom.storage.ledger.claims import Claims
 
 _POLL_SECONDS = 1.0
 
@@ -66,18 +66,18 @@ class Ranked(Executor):
 
     def _lead(self, stage: Stage, config: Config, task: Task, advance: Advance, again: bool) -> Outcome | Busy:
         def run(config: Config, task: Task, advance: Advance) -> Any:
-            self._ranks.told(_Word.DO)
+            self._ranks.broadcast(_Word.DO)
             return stage.run(config, task, advance)
 
         outcome = attempt(replace(stage, run=run), config, task, advance, self._claims, again=again)
-        self._ranks.told(_Word.WAIT if isinstance(outcome, Busy) else _Word.OVER)
+        self._ranks.broadcast(_Word.WAIT if isinstance(outcome, Busy) else _Word.OVER)
         if isinstance(outcome, Busy):
             time.sleep(_POLL_SECONDS)
         return outcome
 
     def _follow(self, stage: Stage, config: Config, task: Task, advance: Advance, again: bool) -> Outcome | Busy:  # noqa: ARG002
         outcome: Outcome = None
-        while (word := self._ranks.told(_Word.OVER)) == _Word.DO:
+        while (word := self._ranks.broadcast(_Word.OVER)) == _Word.DO:
             outcome = stage.run(config, task, advance)
         return Busy("the first rank") if word == _Word.WAIT else outcome
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Teacher
-from ..storage.dataset import Dataset
-from ..storage.errors import DamagedObjectError, DataError, MissingObjectError
-from ..storage.logits import TeacherLogits
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import DamagedObjectError, DataError, MissingObjectError
 
 
 def classes_of(config: Config, data: Dataset, section: Teacher | None) -> tuple[str, ...]:

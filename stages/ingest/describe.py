@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..storage.dataset import (
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import place_of
+from stillroom.storage.dataset.dataset import (
     DESCRIPTION,
     JOINED,
     REJECTED,
@@ -19,14 +20,14 @@ from ..storage.dataset import (
     read_index,
     shard_name,
 )
-from ..storage.errors import DataError
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.index import ShardIndex
-from ..storage.ledger import Ledger, Record, Written
-from ..storage.place import Place
-from .classes import names_of_labels
-from .ingestsource import made_from, planned, shrinks
-from .places import place_of
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.errors import DataError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.base import Place
+
+from .class_names import names_of_labels
+from .provenance import made_from, planned, shrinks
 from .sources import Source, TarSource
 
 
@@ -41,7 +42,7 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     records = [ledger.get(ingest_task(number)) for number in range(len(planned(source)))]
     rejected = [item for record in records if record is not None for item in record.facts["rejected"]]
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
-    written = {REJECTED: Written.by_writing(place, REJECTED, lines.encode())}
+    written = {REJECTED: ObjectDigest.by_writing(place, REJECTED, lines.encode())}
     indexes = {
         number: read_index(place, record, index_name(number))
         for number, record in enumerate(records)
@@ -73,7 +74,7 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
         digest=contents_digest(list(indexes.values()), classes),
         ingest=made_from(config, part),
     )
-    written[DESCRIPTION] = Written.by_writing(place, DESCRIPTION, stated.to_json())
+    written[DESCRIPTION] = ObjectDigest.by_writing(place, DESCRIPTION, stated.to_json())
     joined = dict(zip((index_name(number) for number in indexes), _indexes(place, stated.numbers), strict=True))
     ledger.put(Record(WHOLE_TASK, whole(place, stated), written, {JOINED: joined}))
     return {"samples": accepted, "rejected": len(rejected), "classes": len(classes)}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..pipeline.seeds import uid_of
-from ..storage.errors import DataError
-from ..storage.index import NO_LABEL
+from stillroom.pipeline.rng.seeds import uid_of
+from stillroom.storage.dataset.index import NO_LABEL
+from stillroom.storage.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What an ingest is made from: settings and files, and refusing to go on where they have changed."""
 
-from ..pipeline.config import Config
-from ..storage.errors import DataError
-from ..storage.fingerprint import Fingerprint, refuse_difference, stated
-from ..storage.ledger import Record
-from ..storage.place import Place
-from .classes import labelled
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.errors import DataError
+from stillroom.storage.ledger.fingerprint import Fingerprint, refuse_difference, stated
+from stillroom.storage.ledger.ledger import Record
+from stillroom.storage.objects.base import Place
+
+from .class_names import labelled
 from .sources import FolderSource, Source, url_of
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"

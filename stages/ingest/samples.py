@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from ..pipeline.verdict import Rejected
-from ..storage.index import NO_LABEL
-from ..storage.shards import Member, TarSample, original_key, scan_tar, shown
-from ..storage.spool import Slices
+from stillroom.pipeline.images.verdict import Rejected
+from stillroom.storage.dataset.index import NO_LABEL
+from stillroom.storage.dataset.webdataset import Member, TarSample, original_key, scan_tar, shown
+from stillroom.storage.spill.byte_spool import Slices
+
 from .folders import FolderSample
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")

@@ -7,24 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..pipeline.quarantine import TOGETHER, examine_apart
-from ..pipeline.runs import runs
-from ..pipeline.seeds import uid_of
-from ..pipeline.shrink import shrunk
-from ..pipeline.verdict import Accepted, Rejected
-from ..storage.dataset import index_name, ingest_task, shard_name
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.index import ShardIndex
-from ..storage.ledger import Ledger, Record, Written
-from ..storage.shards import Member, pack, scan_tar
-from ..storage.spool import Slices, Spool
-from ..storage.urls import open_parent
-from .ingestsource import made_from, refuse_changed_source, shrinks
-from .places import place_of
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.images.batching import runs
+from stillroom.pipeline.images.downscale import shrunk
+from stillroom.pipeline.images.sandbox import TOGETHER, examine_apart
+from stillroom.pipeline.images.verdict import Accepted, Rejected
+from stillroom.pipeline.rng.seeds import uid_of
+from stillroom.stages.run.places import place_of
+from stillroom.stages.run.stage import Advance
+from stillroom.storage.dataset.dataset import index_name, ingest_task, shard_name
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.dataset.webdataset import Member, pack, scan_tar
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.urls import open_parent
+from stillroom.storage.spill.byte_spool import Slices, Spool
+
+from .provenance import made_from, refuse_changed_source, shrinks
 from .samples import Sample, Unusable, from_folder, from_tar, largest_file
 from .sources import FolderSource, Source
-from .stage import Advance
 
 _JUDGED_TOGETHER = 64
 
@@ -57,7 +58,7 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
         written[shard_name(shard)] = packed.write_to(place, shard_name(shard))
     else:
         kept = [(sample.without_image(), verdict) for sample, verdict in judged]
-    written[index_name(shard)] = Written.by_writing(place, index_name(shard), _index(kept).to_parquet())
+    written[index_name(shard)] = ObjectDigest.by_writing(place, index_name(shard), _index(kept).to_parquet())
     made_of = made_from(config, part, source)
     facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_of, **origin}
     Ledger(place).put(Record(ingest_task(shard), fingerprint_digest(made_of), written, facts))

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..pipeline.config import Config
-from ..pipeline.philox import join, philox4x32, split
-from ..pipeline.seeds import HOLDOUT, SHUFFLE, uid_of
-from ..pipeline.torchvisionname import is_torchvision, parse_torchvision
-from ..storage.errors import DataError
-from ..storage.fingerprint import canonical, digest
-from ..storage.shards import expand
-from ..storage.urls import danger, open_parent
-from . import torchvisiondata
-from .classes import labelled, named_classes
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.torchvision_names import is_torchvision, parse_torchvision
+from stillroom.pipeline.rng.philox import join, philox4x32, split
+from stillroom.pipeline.rng.seeds import HOLDOUT, SHUFFLE, uid_of
+from stillroom.storage.dataset.webdataset import expand
+from stillroom.storage.errors import DataError
+from stillroom.storage.ledger.fingerprint import canonical, digest
+from stillroom.storage.objects.urls import danger, open_parent
+
+from . import torchvision
+from .class_names import labelled, named_classes
 from .folders import FolderSample, Found, any_folder, class_folders, class_names
 
 
@@ -89,8 +90,8 @@ def open_source(config: Config, part: str) -> Source:
 
 def _found(config: Config, part: str, url: str, setting: str) -> Found:
     if is_torchvision(url):
-        found = torchvisiondata.find(parse_torchvision(url), config.data.download)
-        return found if labelled(config, part) else torchvisiondata.without_labels(found)
+        found = torchvision.find(parse_torchvision(url), config.data.download)
+        return found if labelled(config, part) else torchvision.without_labels(found)
     if not labelled(config, part):
         return any_folder(url, setting)
     return class_folders(url, setting, _known_classes(config, part))
@@ -104,7 +105,7 @@ def _known_classes(config: Config, part: str) -> tuple[str, ...] | None:
     if part == "train" or config.data.classes is not None or _is_tar(train):
         return config.data.classes
     if is_torchvision(train):
-        return torchvisiondata.find(parse_torchvision(train), config.data.download).classes
+        return torchvision.find(parse_torchvision(train), config.data.download).classes
     return class_names(train, "data.train")
 
 

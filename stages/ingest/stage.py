@@ -6,18 +6,19 @@ One task per data shard and part ("train", "eval"); then one per part that joins
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.torchvisionname import is_torchvision, parse_torchvision
-from ..storage.dataset import WHOLE_TASK, Dataset, ingest_task
-from ..storage.errors import DamagedObjectError, MissingObjectError
-from ..storage.ledger import Ledger
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.torchvision_names import is_torchvision, parse_torchvision
+from stillroom.stages.run.places import parts, place_of
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.storage.dataset.dataset import WHOLE_TASK, Dataset, ingest_task
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger.ledger import Ledger
+
 from .describe import describe, whole
-from .ingestshard import ingest_shard
-from .ingestsource import made_from, planned, refuse_changed_source, refuse_other_source
-from .places import parts, place_of
+from .provenance import made_from, planned, refuse_changed_source, refuse_other_source
+from .shard import ingest_shard
 from .sources import open_source, url_of
-from .stage import Advance, Home, Stage, Task
-from .torchvisiondata import fetch
+from .torchvision import fetch
 
 
 def tasks(config: Config) -> Sequence[Task]:
@@ -75,10 +76,10 @@ def _dataset(config: Config, part: str) -> Dataset | None:
         return None
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """In the ledger of the part's own place."""
     part, _, name = task.name.partition("/")
-    return [Home(place_of(config, part), name, name)]
+    return [RecordLocation(place_of(config, part), name, name)]
 
 
 def prepare(config: Config) -> None:

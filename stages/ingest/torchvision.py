@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.torchvisionname import TorchvisionData
-from ..storage.errors import DataError, MissingObjectError
-from ..storage.index import NO_LABEL
+from stillroom.pipeline.config.torchvision_names import TorchvisionData
+from stillroom.storage.dataset.index import NO_LABEL
+from stillroom.storage.errors import DataError, MissingObjectError
+
 from .folders import FolderSample, Found, file_size, refuse_same_keys
 
 _Pairs = Iterable[tuple[str | Path, int]]

@@ -7,11 +7,10 @@ whoever only counts does without. A test holds the two together.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..pipeline.config import Config
-from ..storage.codecname import TRANSFORM
-from ..storage.dataset import WHOLE_TASK, Dataset, ingest_task
-from ..storage.errors import MissingObjectError
-from ..storage.layout import (
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.artifacts import REPORT_TASK, STUDENT_TASK, VERIFIED_TASK
+from stillroom.stages.run.registry import stage_named
+from stillroom.storage.cache.layout import (
     SEEDS_TASK,
     block_task,
     evaluation_task,
@@ -20,9 +19,10 @@ from ..storage.layout import (
     plain_layout_task,
     plain_task,
 )
-from ..storage.place import Place
-from .names import REPORT_TASK, STUDENT_TASK, VERIFIED_TASK
-from .registry import stage_named
+from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.dataset.dataset import WHOLE_TASK, Dataset, ingest_task
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.objects.base import Place
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..pipeline.config import Config
-from ..storage import errornotes
-from ..storage.claims import Claim, Claims, beats_in, claims_in, holder_of
-from ..storage.errors import StillroomError, UnreachableError
-from ..storage.ledger import Ledger
-from ..storage.place import temporary_of, temporary_root
-from ..storage.sealed import SEALED_TASK, DamagedSealError
-from ..storage.sealing import left_over
-from .places import Holding, holdings
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import RunLocation, holdings
+from stillroom.storage.cache.sealing import left_over
+from stillroom.storage.errors import StillroomError, UnreachableError
+from stillroom.storage.ledger import failures
+from stillroom.storage.ledger.claims import Claim, Claims, beats_in, claims_in, holder_of
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.ledger.sealed import SEALED_TASK, DamagedSealError
+from stillroom.storage.objects.base import temporary_of, temporary_root
 
 _ABANDONED_SECONDS = 24 * 3600.0
 """Writers on other machines cannot be seen; what they have not touched for a day is nobody's."""
@@ -54,7 +54,7 @@ def collect(config: Config, *, dry_run: bool = False) -> Iterator[Leftover]:
         yield from _unlisted(holding, claims, dry_run=dry_run)
 
 
-def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+def _claims(holding: RunLocation, *, dry_run: bool) -> Iterator[Leftover]:
     ledger = Ledger(holding.place)
     for claim, holder in claims_in(holding.place).items():
         name = ledger.claim(claim)
@@ -73,19 +73,19 @@ def _claims(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
         yield Leftover(holding.name, name, size)
 
 
-def _notes(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+def _notes(holding: RunLocation, *, dry_run: bool) -> Iterator[Leftover]:
     """Notes of errors on tasks that were done since, by writers who were killed before they could take them away."""
     ledger = Ledger(holding.place)
-    for task in list(errornotes.notes_in(holding.place)):
+    for task in list(failures.notes_in(holding.place)):
         if ledger.has(task):
-            name = errornotes.name_of(task)
+            name = failures.name_of(task)
             size = holding.place.size(name) or 0
             if not dry_run:
                 holding.place.delete(name)
             yield Leftover(holding.name, name, size)
 
 
-def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
+def _temporaries(holding: RunLocation, *, dry_run: bool) -> Iterator[Leftover]:
     """Files that were not finished, and the scratch folders of commands."""
     found: dict[str, list[str]] = {}
     for name in holding.names():
@@ -108,14 +108,14 @@ def _temporaries(holding: Holding, *, dry_run: bool) -> Iterator[Leftover]:
         yield Leftover(holding.name, root, sum(sizes))
 
 
-def _age(holding: Holding, root: str) -> float:
+def _age(holding: RunLocation, root: str) -> float:
     """Seconds since a temporary file, or anything in a scratch folder, was written; 0 where that is not known."""
     folder = root.rpartition("/")[0]
     times = [when for name, when in holding.place.times(folder).items() if temporary_root(name) == root]
     return time.time() - max(times) if times else 0.0
 
 
-def _sealed(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
+def _sealed(holding: RunLocation, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
     """What was sealed, by a process that was killed before it could remove what it had sealed."""
     try:
         sealed = Ledger(holding.place).sealed()
@@ -134,7 +134,7 @@ def _sealed(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Left
         return  # `verify` says so
 
 
-def _unlisted(holding: Holding, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
+def _unlisted(holding: RunLocation, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:
     ledger = Ledger(holding.place)
     names = list(holding.names())
     try:

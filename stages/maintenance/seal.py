@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from ..pipeline.config import Config
-from ..storage.claims import Claim, Claims, claims_in
-from ..storage.errors import StoreError
-from ..storage.sealed import SEALED_TASK
-from ..storage.sealing import seal
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.cache.sealing import seal
+from stillroom.storage.errors import StoreError
+from stillroom.storage.ledger.claims import Claim, Claims, claims_in
+from stillroom.storage.ledger.sealed import SEALED_TASK
 
 
 def seal_cache(config: Config) -> dict[str, Any]:

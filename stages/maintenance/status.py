@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..pipeline.config import Config
-from ..storage import errornotes
-from ..storage.claims import Holder, holder_of
-from ..storage.errors import DamagedObjectError, MissingObjectError
-from ..storage.place import Place
-from ..storage.snapshot import Snapshot
-from .expected import Expected, expected
-from .pace import pace_of
-from .registry import NAMES
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.registry import NAMES
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger import failures
+from stillroom.storage.ledger.claims import Holder, holder_of
+from stillroom.storage.ledger.snapshot import Snapshot
+from stillroom.storage.objects.base import Place
+
+from .expected_records import Expected, expected
+from .throughput import pace_of
 
 _CLAIM = ".claim"
 _LISTED = 5
@@ -45,7 +46,7 @@ class Look:
         self.done = frozenset(self.records.tasks())
         folder = len("ledger/")
         self.claimed = [name[folder : -len(_CLAIM)] for name in self.records.names if name.endswith(_CLAIM)]
-        noted = (errornotes.noted(name) for name in self.records.names)
+        noted = (failures.noted(name) for name in self.records.names)
         self.failed = [task for task in noted if task is not None and task not in self.done]
 
     def running(self, tasks: Mapping[str, int]) -> Iterator[tuple[str, Holder]]:
@@ -84,7 +85,7 @@ def _add(found: dict[str, Any], part: Expected, look: "Look", slow: list[tuple[f
     found["tasks"] += len(part.units)
     found["done"] += len(done)
     found["running"] += [{"task": task, "who": str(who.process), "since": who.since} for task, who in running]
-    found["failed"] += [asdict(errornotes.read(part.place, task)) for task in failed]
+    found["failed"] += [asdict(failures.read(part.place, task)) for task in failed]
     found["missing"] += len(part.units) - len(done | {task for task, _ in running} | set(failed))
     found["units"] += sum(part.units.values())
     found["units_done"] += sum(part.units[task] for task in done)

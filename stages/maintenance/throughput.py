@@ -7,9 +7,10 @@ import itertools
 import statistics
 from collections.abc import Sequence
 
-from ..storage.record import FOLDER
-from ..storage.snapshot import task_of
-from .expected import Expected
+from stillroom.storage.ledger.record import FOLDER
+from stillroom.storage.ledger.snapshot import task_of
+
+from .expected_records import Expected
 
 _LAST = 512
 _PAUSE = 20.0

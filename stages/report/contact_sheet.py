@@ -13,19 +13,19 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ...pipeline.augment.operations.flip import Flip
-from ...pipeline.augment.recipe import CROP, Recipe, Views, draw_views
-from ...pipeline.backend import Backend, default_backend
-from ...pipeline.config import Config
-from ...pipeline.mix import to_images
-from ...pipeline.render import Renderer
-from ...pipeline.request import Request
-from ...storage.cache import Cache
-from ...storage.dataset import Dataset
-from ...storage.index import ShardIndex
-from ...storage.logits import Canary, TeacherLogits
-from ..classes import names_of
-from ..machine import threads_of
+from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.recipe import CROP, Recipe, Views, draw_views
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.render.backend import Backend, default_backend
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.stages.ingest.class_names import names_of
+from stillroom.stages.run.resources import threads_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import Canary, TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.index import ShardIndex
 
 CANARIES_SHOWN = 8
 _SHOWN = 160

@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...pipeline.augment.recipe import Recipe, draw_views
-from ...pipeline.config import Config
-from ...pipeline.models import build_model
-from ...storage.cache import Cache
-from ...storage.dataset import Dataset
-from ...storage.errors import MissingObjectError, ModelError
-from ...storage.fingerprint import fingerprint_digest
-from ...storage.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, plain_folder, teacher_folder
-from ...storage.losses import join_losses
-from .. import verify
-from ..seeds import open_cache
-from ..stage import Task
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.run.stage import Task
+from stillroom.stages.teacher.seeds import open_cache
+from stillroom.stages.verify import stage
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import CANARIES, DIGESTS, LOGITS, evaluation_task, plain_folder, teacher_folder
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import MissingObjectError, ModelError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.writers.loss_summary import join_losses
 
 _DRAWN = 20_000
 """Views whose parameters are drawn for the histograms, about."""
@@ -62,7 +62,7 @@ class TeacherFacts:
             the evaluation set and of plain views.
         seconds: of all blocks, summed over workers.
         entropy, top1: over the cached views, in nats and as a share; None without a view, or without labels.
-        lost: what the codec lost, see `losses.join_losses`; None where no block says.
+        lost: what the codec lost, see `loss_summary.join_losses`; None where no block says.
         plain: the same of plain views; None without them.
         evaluation: "samples", "top1", "top5", "entropy" on the evaluation set; empty without one.
     """
@@ -202,10 +202,10 @@ def teacher_facts(config: Config, cache: Cache, name: str) -> TeacherFacts:
 
 def verified(config: Config, cache: Cache) -> Verified | None:
     """The last verification that found nothing wrong, if any."""
-    record = cache.ledger.get(verify.TASK)
+    record = cache.ledger.get(stage.TASK)
     if record is None:
         return None
-    return Verified(record.facts["checks"], verify.done(config)(Task(verify.TASK)))
+    return Verified(record.facts["checks"], stage.done(config)(Task(stage.TASK)))
 
 
 def drawn_views(config: Config, cache: Cache, data: Dataset) -> Drawn:

@@ -14,12 +14,13 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ...pipeline.config import Config
-from ..lost import by_temperature
-from ..progress import duration
-from .contactsheet import ContactSheet
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.progress import duration
+from stillroom.stages.teacher.codec_loss_text import by_temperature
+
+from .charts import COLOURS, curves, histogram
+from .contact_sheet import ContactSheet
 from .facts import DataFacts, Drawn, TeacherFacts, Verified
-from .figures import COLOURS, curves, histogram
 from .students import StudentFacts, lines_of
 
 _PACKAGES = (

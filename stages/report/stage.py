@@ -1,20 +1,21 @@
 """Report: one HTML file that shows what a run's cache holds and costs, its views, and how the students did.
 
-Made again only where something that it says has changed. How it looks is `reportpage`'s work.
+Made again only where something that it says has changed. How it looks is `page`'s work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...pipeline.config import Config
-from ...storage.cache import Cache
-from ...storage.dataset import Dataset
-from ...storage.fingerprint import canonical, digest
-from ...storage.ledger import Ledger, Record, Written
-from ...storage.place import Place
-from ..places import REPORT, REPORT_TASK, student_places
-from ..stage import Advance, Home, Stage, Task
-from .contactsheet import contact_sheet
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import REPORT, REPORT_TASK, student_places
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.ledger.fingerprint import canonical, digest
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.base import Place
+
+from .contact_sheet import contact_sheet
 from .facts import cache_of, data_facts, drawn_views, fingerprints, teacher_facts, verified
 from .page import Facts, page
 from .students import progress_of, student_facts
@@ -52,7 +53,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     ledger = Ledger(config.run_place)
     ledger.drop(REPORT_TASK)  # it would be wrong about the new page, and `verify` would say so if we were killed here
     config.run_place.write(REPORT, written)
-    ledger.put(Record(REPORT_TASK, state, {REPORT: Written.of(written)}))
+    ledger.put(Record(REPORT_TASK, state, {REPORT: ObjectDigest.of(written)}))
     advance(task.units)
     return {"path": f"{config.run_place}/{REPORT}"}
 
@@ -107,9 +108,9 @@ def _records_in(place: Place) -> dict[str, bytes]:
     return {task: data for task in snapshot.tasks() if (data := snapshot.raw(task)) is not None}
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """In the run's own place."""
-    return [Home(config.run_place, task.name, task.name)]
+    return [RecordLocation(config.run_place, task.name, task.name)]
 
 
 STAGE = Stage("report", "pages", tasks, done, run, homes=homes)

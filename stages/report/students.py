@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.config import Config
-from ...storage.ledger import Ledger
-from ...storage.place import Place
-from ..metrics import METRICS, read_metrics
-from ..places import STUDENT_TASK, student_places
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import STUDENT_TASK, student_places
+from stillroom.stages.student.metrics import METRICS, read_metrics
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.base import Place
+
+from .charts import Line
 from .facts import parameters_of
-from .figures import Line
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from ..pipeline.config import Config
-from ..storage import errornotes
-from ..storage.claims import Claim, Claims
-from ..storage.errors import StillroomError
-from ..storage.ledger import Ledger
-from .built import release
-from .kept import forget
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.errors import StillroomError
+from stillroom.storage.ledger import failures
+from stillroom.storage.ledger.claims import Claim, Claims
+from stillroom.storage.ledger.ledger import Ledger
+
+from .build_cache import release
 from .progress import Progress
+from .shutdown import StopRequest
 from .stage import Advance, Stage, Task
-from .stop import StopRequest
+from .task_results import forget
 
 Outcome = Mapping[str, Any] | None
 """What a task returned; None where another writer had done it by then."""
@@ -159,14 +160,14 @@ def attempt(
             except BaseException as error:
                 if isinstance(error, Exception):
                     for home in homes:
-                        errornotes.leave(home.place, home.record, error)
+                        failures.leave(home.place, home.record, error)
                 # Where a claim was taken over meanwhile, what was written before the error went over another's work.
                 with suppress(OSError, StillroomError):
                     _settle(held)
                 raise
             if _settle(held):
                 for home in homes:
-                    errornotes.take_away(home.place, home.record)
+                    failures.take_away(home.place, home.record)
                 return outcome
 
 

@@ -4,24 +4,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ..pipeline.config import Config
-from ..storage.cache import Cache
-from ..storage.dataset import DESCRIPTION, REJECTED, WHOLE_TASK, index_name, ingest_task, shard_name
-from ..storage.errors import StoreError, UnreachableError
-from ..storage.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
-from ..storage.ledger import FOLDER
-from ..storage.place import Place, temporary_of
-from ..storage.sealed import PARTS, SEALED_TASK
-from .names import CHECKPOINT, METRICS
-from .names import REPORT as REPORT
-from .names import REPORT_TASK as REPORT_TASK
-from .names import RESULT as RESULT
-from .names import STUDENT_TASK as STUDENT_TASK
-from .names import WEIGHTS as WEIGHTS
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS, SEEDS_TASK, Layout, claim_of, written_by
+from stillroom.storage.dataset.dataset import DESCRIPTION, REJECTED, WHOLE_TASK, index_name, ingest_task, shard_name
+from stillroom.storage.errors import StoreError, UnreachableError
+from stillroom.storage.ledger.ledger import FOLDER
+from stillroom.storage.ledger.sealed import PARTS, SEALED_TASK
+from stillroom.storage.objects.base import Place, temporary_of
+
+from .artifacts import CHECKPOINT, METRICS
+from .artifacts import REPORT as REPORT
+from .artifacts import REPORT_TASK as REPORT_TASK
+from .artifacts import RESULT as RESULT
+from .artifacts import STUDENT_TASK as STUDENT_TASK
+from .artifacts import WEIGHTS as WEIGHTS
 
 
 @dataclass(frozen=True)
-class Holding:
+class RunLocation:
     """A place of a run.
 
     Attributes:
@@ -68,19 +69,19 @@ def student_places(config: Config) -> dict[str, Place]:
     return found | {student.name: config.student_place(student) for student in config.student}
 
 
-def holdings(config: Config) -> list[Holding]:
+def holdings(config: Config) -> list[RunLocation]:
     """Every place of a run: data, cache, students that have begun, and the run's own."""
     found = [
-        Holding(part, place_of(config, part), _of_data, _by_ingest, frozenset({REJECTED})) for part in parts(config)
+        RunLocation(part, place_of(config, part), _of_data, _by_ingest, frozenset({REJECTED})) for part in parts(config)
     ]
     layout = _layout(config.cache_place)
-    found.append(Holding("cache", config.cache_place, _of_cache(layout), _in_cache(layout)))
+    found.append(RunLocation("cache", config.cache_place, _of_cache(layout), _in_cache(layout)))
     for name, place in student_places(config).items():
         if next(place.list(), None) is not None:
             done = place.size(f"{FOLDER}/{STUDENT_TASK}.json") is not None
             working = frozenset() if done else frozenset({CHECKPOINT, METRICS})
-            found.append(Holding(f"students/{name}", place, _of_student, _BY_STUDENT, working))
-    found.append(Holding("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None, _BY_REPORT))
+            found.append(RunLocation(f"students/{name}", place, _of_student, _BY_STUDENT, working))
+    found.append(RunLocation("run", config.run_place, lambda name: REPORT_TASK if name == REPORT else None, _BY_REPORT))
     return found
 
 

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from ..pipeline.backend import Backend, default_backend
-from ..pipeline.config import Config
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.render.backend import Backend, default_backend
 
 THREADS = "STILLROOM_THREADS"
 """CPU threads that a process may use, where it shares its machine with others of the same run."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..pipeline.config import Config
-from ..storage.place import Place
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.objects.base import Place
 
 Advance = Callable[[int], None]
 """Called by a running task with how many units it has just finished."""
@@ -27,7 +27,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Home:
+class RecordLocation:
     """Where a task's record goes.
 
     Attributes:
@@ -74,7 +74,7 @@ class Stage:
     run: Callable[[Config, Task, Advance], Mapping[str, Any]]
     conclude: Callable[[Config, Mapping[str, Mapping[str, Any]], bool], Mapping[str, Any]] | None = None
     state: Callable[[Config], str] | None = None
-    homes: Callable[[Config, Task], Sequence[Home]] | None = None
+    homes: Callable[[Config, Task], Sequence[RecordLocation]] | None = None
     resumable: bool = False
     notes: Callable[[Config], Sequence[str]] | None = None
     ranks: Literal["alone", "apart", "together"] = "alone"

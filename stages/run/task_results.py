@@ -7,10 +7,11 @@ go on. Results count only for the state in which the first of them was found.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..pipeline.config import Config
-from ..storage.errors import DamagedObjectError
-from ..storage.fingerprint import canonical, digest
-from ..storage.ledger import Ledger, Record
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.errors import DamagedObjectError
+from stillroom.storage.ledger.fingerprint import canonical, digest
+from stillroom.storage.ledger.ledger import Ledger, Record
+
 from .stage import Stage, Task
 
 FOLDER = "jobs"

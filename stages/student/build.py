@@ -4,32 +4,32 @@ from collections.abc import MutableMapping, Sequence
 
 import torch
 
-from ..pipeline.backend import Backend, default_backend
-from ..pipeline.config import Config
-from ..pipeline.device import own_device
-from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.faithful import Faithfulness, faithfulness
-from ..pipeline.guide import Guide
-from ..pipeline.models import build_model, preprocessing_of, read_weights, start_from
-from ..pipeline.ranks import Ranks
-from ..pipeline.settings import Student
-from ..pipeline.shared import SharedPass, Want
-from ..pipeline.teach import load_teacher
-from ..pipeline.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import DataError, MissingObjectError, StoreError
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.layout import evaluation_task
-from ..storage.logits import TeacherLogits
-from .classes import classes_of
-from .machine import threads_of
-from .teacher import on_evaluation_set
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.device.device import own_device
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.factory import build_model, preprocessing_of, read_weights, start_from
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.backend import Backend, default_backend
+from stillroom.pipeline.replay.codec_guarantee import Faithfulness, faithfulness
+from stillroom.pipeline.replay.shared_pass import SharedPass, StudentRequest
+from stillroom.pipeline.replay.targets import TargetSource
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.pipeline.train.trainer import Target, Trainer, from_cache, from_labels, from_teacher, with_labels
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.resources import threads_of
+from stillroom.stages.teacher.stage import on_evaluation_set
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import evaluation_task
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import DataError, MissingObjectError, StoreError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
 
 
 def guide_of(
     config: Config, student: Student, cache: Cache, opened: MutableMapping[str, TeacherLogits] | None = None
-) -> Guide | None:
+) -> TargetSource | None:
     """Where a student's logits come from; None for one that takes none from the cache.
 
     Args:
@@ -56,7 +56,7 @@ def guide_of(
                 f"{teacher.views} of {views} are laid out, {len(missing)} blocks are missing{where}; "
                 "run `stillroom teacher` first"
             )
-    return Guide.of(cache, names, student.teacher_weights, student.design, student.size, opened)
+    return TargetSource.of(cache, names, student.teacher_weights, student.design, student.size, opened)
 
 
 def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dataset, ranks: Ranks) -> SharedPass:
@@ -74,7 +74,7 @@ def pass_of(config: Config, students: Sequence[Student], cache: Cache, data: Dat
                 f"student {student.name!r} has {classes} classes, and the logits of teacher {guide.first.name!r} have "
                 f"{guide.first.info.classes}; give it the teacher's own classes"
             )
-        wants.append(Want(student.size, guide, also))
+        wants.append(StudentRequest(student.size, guide, also))
     found = SharedPass(
         cache,
         data,

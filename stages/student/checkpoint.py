@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from ..storage.errors import DamagedObjectError, MissingObjectError
-from ..storage.fingerprint import digest
-from ..storage.place import Place
-from .names import CHECKPOINT as CHECKPOINT
+from stillroom.stages.run.artifacts import CHECKPOINT as CHECKPOINT
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger.fingerprint import digest
+from stillroom.storage.objects.base import Place
 
 _DIGITS = 32
 

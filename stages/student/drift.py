@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from ..pipeline.backend import Backend
-from ..pipeline.config import Config
-from ..pipeline.drift import Drift, measure_drift
-from ..pipeline.settings import Student
-from ..pipeline.teach import load_teacher
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from .classes import classes_of
-from .machine import threads_of
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.backend import Backend
+from stillroom.pipeline.teacher.backend_drift import Drift, measure_drift
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.resources import threads_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 
 def other_backend(config: Config, student: Student, cache: Cache) -> Backend | None:

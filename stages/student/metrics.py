@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
-from ..storage.errors import DamagedObjectError, MissingObjectError
-from ..storage.place import Place
-from .names import METRICS as METRICS
+from stillroom.stages.run.artifacts import METRICS as METRICS
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.objects.base import Place
 
 _FLUSH_SECONDS = 15.0
 

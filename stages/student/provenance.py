@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Student
-from ..pipeline.weightsfile import weights_digest
-from ..storage.cache import Cache
-from ..storage.fingerprint import Fingerprint, refuse_difference, stated
-from ..storage.place import Place
-from .drifts import other_backend
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.ledger.fingerprint import Fingerprint, refuse_difference, stated
+from stillroom.storage.objects.base import Place
+
+from .drift import other_backend
 
 _GONE = "not at hand"
 _NOT_IDENTITY = {"name", "dir", "eval_epochs", "checkpoint_minutes", "proof_share", "accumulate"}

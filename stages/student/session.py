@@ -10,28 +10,24 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from ..pipeline.batch import Batch
-from ..pipeline.config import Config
-from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.models import weights_file
-from ..pipeline.ranks import Ranks
-from ..pipeline.settings import Student
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import ConfigError
-from ..storage.fingerprint import Fingerprint, fingerprint_digest
-from ..storage.ledger import Ledger, Record, Written
-from .assembly import (
-    faithfulness_of,
-    student_classes,
-    teachers_on_evaluation_set,
-    trainer_of,
-)
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.factory import weights_file
+from stillroom.pipeline.replay.batch import Batch
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.run.places import RESULT, STUDENT_TASK, WEIGHTS
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+
+from .build import faithfulness_of, student_classes, teachers_on_evaluation_set, trainer_of
 from .checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from .drifts import drift_of
-from .madefrom import refuse_other_student
+from .drift import drift_of
 from .metrics import METRICS, Metrics
-from .places import RESULT, STUDENT_TASK, WEIGHTS
+from .provenance import refuse_other_student
 
 _LOG_STEPS = 20
 
@@ -73,7 +69,7 @@ class Session:
         self._place = config.student_place(student)
         self.trainer = trainer_of(config, student, data, epoch_steps * student.epochs, ranks)
         spent, self._proved, lines = self._restore()
-        if (first := ranks.told(self.step)) != self.step:
+        if (first := ranks.broadcast(self.step)) != self.step:
             raise ConfigError(
                 f"rank {ranks.rank} finds student {student.name!r} at step {self.step} and the first rank at step "
                 f"{first}; {self._place} must be a folder that all ranks share"
@@ -180,8 +176,8 @@ class Session:
             WEIGHTS: weights_file(self.trainer.trained.state_dict(), about),
             RESULT: json.dumps({**facts, "made_from": self._fingerprint}, indent=1).encode() + b"\n",
         }
-        written = {name: Written.by_writing(place, name, data) for name, data in objects.items()}
-        written[METRICS] = Written.of(place.read(METRICS))
+        written = {name: ObjectDigest.by_writing(place, name, data) for name, data in objects.items()}
+        written[METRICS] = ObjectDigest.of(place.read(METRICS))
         of = fingerprint_digest(self._fingerprint)
         Ledger(place).put(Record(STUDENT_TASK, of, written, {**facts, "made_from": dict(self._fingerprint)}))
 

@@ -8,21 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.ranks import Ranks
-from ..pipeline.settings import Student
-from ..pipeline.shared import SharedPass
-from ..storage.dataset import Dataset
-from ..storage.errors import MissingObjectError, StillroomError
-from ..storage.ledger import Ledger
-from .assembly import evaluation_of, faithfulness_of, pass_of
-from .drifts import drift_of
-from .madefrom import refuse_other_student, student_fingerprint
-from .places import STUDENT_TASK
-from .seeds import open_cache
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.replay.shared_pass import SharedPass
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.run.places import STUDENT_TASK
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.teacher.seeds import open_cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import MissingObjectError, StillroomError
+from stillroom.storage.ledger.ledger import Ledger
+
+from .build import evaluation_of, faithfulness_of, pass_of
+from .drift import drift_of
+from .provenance import refuse_other_student, student_fingerprint
 from .session import Session
-from .stage import Advance, Home, Stage, Task
 
 
 def tasks(config: Config) -> Sequence[Task]:
@@ -137,14 +138,14 @@ def notes(config: Config) -> Sequence[str]:
     return told + [f"{name}: {drift.note}" for name, drift in drifts]
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """Under the student's own place."""
     return [home_of(config, _student(config, task))]
 
 
-def home_of(config: Config, student: Student) -> Home:
+def home_of(config: Config, student: Student) -> RecordLocation:
     """Where a student's record goes."""
-    return Home(config.student_place(student), STUDENT_TASK, STUDENT_TASK)
+    return RecordLocation(config.student_place(student), STUDENT_TASK, STUDENT_TASK)
 
 
 def _student(config: Config, task: Task) -> Student:

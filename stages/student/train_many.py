@@ -6,11 +6,12 @@ Students of a config that agree on batches and views form a group, which is one 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Student
-from ..storage.dataset import Dataset
-from . import student as alone
-from .stage import Advance, Home, Stage, Task
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Student
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.storage.dataset.dataset import Dataset
+
+from . import stage as alone
 
 _BETWEEN = " + "
 
@@ -48,7 +49,7 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     return {"students": alone.train(config, left, advance)} if left else {"students": {}}
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """Under each student's own place."""
     return [alone.home_of(config, student) for student in _group(config, task)]
 

@@ -10,13 +10,14 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ...pipeline.config import Config, parse_config
-from ...pipeline.models import build_model
-from ...pipeline.ranks import Ranks
-from ...storage.dataset import Dataset
-from ...storage.errors import ConfigError, DataError
-from ..assembly import pass_of, trainer_of
-from ..seeds import open_cache
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.student.build import pass_of, trainer_of
+from stillroom.stages.teacher.seeds import open_cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import ConfigError, DataError
+
 from .arms import CACHES, TEMPERATURE, arms_of, passes_of
 
 _TEACHER_SHARE, _CACHES_SHARE, _STUDENTS_SHARE = 0.15, 0.2, 0.9

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ..report.figures import COLOURS, Line, curves
-from ..report.page import rendered, versions
+from stillroom.stages.report.charts import COLOURS, Line, curves
+from stillroom.stages.report.page import rendered, versions
+
 from .arms import CONSISTENT
-from .outcome import Result, compare, findings
+from .results import Result, compare, findings
 
 QUESTIONS = {
     "design": "Does consistency win?",

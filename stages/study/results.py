@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...pipeline.config import Config
-from ...storage.ledger import Ledger
-from ..metrics import read_metrics
-from ..places import STUDENT_TASK
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import STUDENT_TASK
+from stillroom.stages.student.metrics import read_metrics
+from stillroom.storage.ledger.ledger import Ledger
+
 from .arms import CONSISTENT, Arm
 
 FIGURES = ("top1", "kl")

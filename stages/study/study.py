@@ -11,19 +11,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...pipeline.config import Config
-from ...storage.cache import Cache
-from ...storage.dataset import Dataset
-from ...storage.ledger import Ledger
-from ..executors import Executor, execute
-from ..places import STUDENT_TASK
-from ..progress import Progress, duration
-from ..registry import stage_named
-from ..report.page import as_toml
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.report.page import as_toml
+from stillroom.stages.run.executor import Executor, execute
+from stillroom.stages.run.places import STUDENT_TASK
+from stillroom.stages.run.progress import Progress, duration
+from stillroom.stages.run.registry import stage_named
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.ledger.ledger import Ledger
+
 from .arms import CACHES, PLAIN, arms_of
-from .outcome import Result, result_of
-from .page import Setup, page, text
-from .plan import (
+from .budget import (
     LEAST_VIEWS,
     Book,
     Wishes,
@@ -34,6 +33,8 @@ from .plan import (
     teacher_epochs,
     views_count,
 )
+from .page import Setup, page, text
+from .results import Result, result_of
 
 PAGE = "study.html"
 

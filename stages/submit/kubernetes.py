@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from ...storage.errors import ConfigError, StillroomError
-from ..job import COUNT
-from ..stop import EXIT_STATUS, GRACE_SECONDS, StopRequest
-from .stagejobs import StageJobs
+from stillroom.stages.executors.array_index import COUNT
+from stillroom.stages.run.shutdown import EXIT_STATUS, GRACE_SECONDS, StopRequest
+from stillroom.storage.errors import ConfigError, StillroomError
+
+from .stage_jobs import StageJobs
 
 CONTAINER = "stillroom"
 _RETRIES = 3

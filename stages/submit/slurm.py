@@ -4,13 +4,15 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...storage.errors import ConfigError, StillroomError
-from ..job import COUNT
-from ..stop import EXIT_STATUS
-from .stagejobs import THIS_PYTHON, StageJobs
+from stillroom.stages.executors.array_index import COUNT
+from stillroom.stages.run.shutdown import EXIT_STATUS
+from stillroom.storage.errors import ConfigError, StillroomError
+
+from .stage_jobs import StageJobs
 
 WARNING_SECONDS = 120
 """Slurm signals so long before a job's time is up; a task in hand may take a part of it."""
@@ -79,7 +81,7 @@ def script(work: StageJobs, path: Path) -> str:
         cpus=asked.cpus,
         cwd=shlex.quote(work.cwd),
         activate=asked.activate or "",
-        command=shlex.join(work.command(THIS_PYTHON)),
+        command=shlex.join(work.command(sys.executable)),
         stopped=EXIT_STATUS,
     )
 

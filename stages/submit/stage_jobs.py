@@ -1,15 +1,14 @@
 """What is submitted of a stage, whichever the scheduler: how many jobs, which command, and what each may use."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...pipeline.cluster import Submit, asked_for
-from ...pipeline.config import Config
-from ...storage.errors import ConfigError
-from ..registry import NAMES
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.submit import Submit, asked_for
+from stillroom.stages.run.registry import NAMES
+from stillroom.storage.errors import ConfigError
 
 _SHARED = ("ingest", "teacher", "verify")
 _JOBS = 8
@@ -66,23 +65,3 @@ def jobs_of(
         arguments = ["-m", "stillroom.stages", stage, str(Path(path).absolute()), *settings]
         found.append(StageJobs(stage, min(wanted, most or wanted), asked, arguments, os.getcwd()))  # noqa: PTH109
     return found
-
-
-def folder_of(config: Config) -> Path:
-    """Where scripts and logs go; not made yet.
-
-    Raises:
-        ConfigError: it is not a local folder.
-    """
-    asked = asked_for(config.submit, "all")
-    if asked.dir is not None:
-        return Path(asked.dir).absolute()
-    local = config.run_place.at("jobs").local()
-    if local is None:
-        raise ConfigError(
-            f"run.dir is {config.run.dir}; say in submit.dir in which local folder scripts and logs may go"
-        )
-    return local.absolute()
-
-
-THIS_PYTHON = sys.executable

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from ...pipeline.config import load_config
-from ..stop import StopRequest
+from stillroom.pipeline.config.config import load_config
+from stillroom.stages.run.shutdown import StopRequest
+
 from . import kubernetes, slurm
-from .stagejobs import folder_of, jobs_of
+from .stage_jobs import jobs_of
 
 
 def submit_run(
@@ -30,7 +31,7 @@ def submit_run(
         Lines for people; with `dry_run`, the files' own.
     """
     config = load_config(path, overrides)
-    folder = folder_of(config)
+    folder = config.jobs_folder
     on_slurm = scheduler == "slurm"
     most = slurm.largest_array() if on_slurm else None
     texts = {}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..storage.layout import plain_shard
-from ..storage.losses import FACTS, join_losses
+from stillroom.storage.cache.layout import plain_shard
+from stillroom.storage.writers.loss_summary import FACTS, join_losses
 
 
 def by_temperature(lost: Mapping[str, Any], key: str) -> str:
@@ -15,7 +15,7 @@ def by_temperature(lost: Mapping[str, Any], key: str) -> str:
 
 
 def in_words(lost: Mapping[str, Any]) -> str:
-    """One line of figures; see `losses.join_losses` for them."""
+    """One line of figures; see `loss_summary.join_losses` for them."""
     line = (
         f"{lost['name']}, {lost['bytes_per_view']:.3g} bytes of logits a view; "
         f"KL · T² lost {by_temperature(lost, 'kl_mean')} nats, "

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.pilot import Drawn, draw_pilot
-from ..pipeline.settings import Teacher
-from ..pipeline.weightsfile import weights_digest
-from ..storage.cache import Cache
-from ..storage.codecname import TRANSFORM
-from ..storage.codecs import TransformModel
-from ..storage.fingerprint import Fingerprint
-from ..storage.layout import pilot_task
-from ..storage.pilot import read_transform
-from .stage import Task
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.pipeline.teacher.pilot_sample import Drawn, draw_pilot
+from stillroom.stages.run.stage import Task
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import pilot_task
+from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.registry import TransformModel
+from stillroom.storage.ledger.fingerprint import Fingerprint
+from stillroom.storage.writers.pilot import read_transform
 
 
 def settings_of(config: Config) -> dict[str, Any]:

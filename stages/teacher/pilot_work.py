@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..pipeline.pilot import Drawn
-from ..pipeline.settings import Teacher
-from ..storage.cache import Cache
-from ..storage.codecs import fit
-from ..storage.dataset import Dataset
-from ..storage.errors import ConfigError
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.layout import pilot_task
-from ..storage.ledger import Record
-from ..storage.pilot import Pilot, read_pilot, write_pilot
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.teacher.pilot_sample import Drawn
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.stage import Advance
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import pilot_task
+from stillroom.storage.codecs.registry import fit
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import ConfigError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.ledger.ledger import Record
+from stillroom.storage.writers.pilot import Pilot, read_pilot, write_pilot
+
 from . import pilot
-from .classes import classes_of
-from .stage import Advance
-from .workers import loaded_teacher, single_maker
+from .worker_cache import loaded_teacher, single_maker
 
 LEAST_ROWS = 20
 """Views below which nothing can be held out to choose the step on."""

@@ -5,15 +5,15 @@ Tasks of the teacher stage where `cache.plain` asks for them: one lays the array
 
 from collections.abc import Iterator
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Teacher
-from ..storage.cache import Cache
-from ..storage.fingerprint import fingerprint_digest
-from ..storage.layout import plain_folder, plain_layout_task, plain_task
-from ..storage.logits import TeacherLogits
-from ..storage.plainlogits import plain_fingerprint
-from ..storage.plainwriter import refuse_other_crop
-from .stage import Task
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.stages.run.stage import Task
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import plain_folder, plain_layout_task, plain_task
+from stillroom.storage.cache.plain_logits import plain_fingerprint
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.ledger.fingerprint import fingerprint_digest
+from stillroom.storage.writers.plain_view import refuse_other_crop
 
 
 def tasks_of(section: Teacher, sizes: tuple[int, ...]) -> Iterator[Task]:

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..pipeline.config import Config
-from ..pipeline.losses import entropy, hits
-from ..pipeline.settings import Teacher
-from ..storage.dataset import Dataset
-from ..storage.layout import plain_shard
-from ..storage.plainwriter import PlainWriter
-from ..storage.teacherwriter import TeacherWriter
-from .classes import classes_of
-from .stage import Advance, Task
-from .workers import plain_maker
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.losses import entropy, hits
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.stage import Advance, Task
+from stillroom.storage.cache.layout import plain_shard
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.writers.plain_view import PlainWriter
+from stillroom.storage.writers.teacher import TeacherWriter
+
+from .worker_cache import plain_maker
 
 
 def run_plain(

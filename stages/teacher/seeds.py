@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..pipeline.backend import renderer_fingerprint
-from ..pipeline.config import Config
-from ..pipeline.seeds import seeds_of
-from ..storage.cache import Cache, CacheInfo, create_cache
-from ..storage.dataset import Dataset
-from ..storage.fingerprint import Fingerprint
-from ..storage.layout import SEEDS_TASK
-from ..storage.ledger import Ledger
-from .machine import backend_of
-from .stage import Advance, Home, Stage, Task
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.render.backend import renderer_fingerprint
+from stillroom.pipeline.rng.seeds import seeds_of
+from stillroom.stages.run.resources import backend_of
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.layout import SEEDS_TASK
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.ledger.fingerprint import Fingerprint
+from stillroom.storage.ledger.ledger import Ledger
 
 
 def views_fingerprint(config: Config, data: Dataset) -> Fingerprint:
@@ -81,9 +81,9 @@ def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:  # n
     return {"samples": data.samples}
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """In the cache."""
-    return [Home(config.cache_place, task.name, task.name)]
+    return [RecordLocation(config.cache_place, task.name, task.name)]
 
 
 STAGE = Stage("seeds", "samples", tasks, done, run, homes=homes)

@@ -2,20 +2,18 @@
 
 One task per data shard and block; one that lays out the arrays first, after a pilot where the codec is fitted to one;
 one for the evaluation set; and those of plain views, where they are asked for. What there is to do, and whether it is
-done, which takes neither torch nor DALI; `teacherwork` does it.
+done, which takes neither torch nor DALI; `work` does it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.config import Config
-from ..pipeline.settings import Teacher
-from ..pipeline.weightsfile import weights_digest
-from ..storage.codecname import TRANSFORM
-from ..storage.dataset import Dataset
-from ..storage.fingerprint import Fingerprint, fingerprint_digest
-from ..storage.layout import (
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.storage.cache.layout import (
     TEACHERS,
     block_task,
     evaluation_task,
@@ -24,11 +22,14 @@ from ..storage.layout import (
     pilot_task,
     teacher_folder,
 )
-from ..storage.logitarray import refuse_other_teacher
-from ..storage.logits import TeacherInfo
-from . import pilot, plain
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.writers.array_encoder import refuse_other_teacher
+
+from . import pilot, plain_views
 from .seeds import open_cache
-from .stage import Advance, Home, Stage, Task
 
 
 def tasks(config: Config) -> Sequence[Task]:
@@ -47,7 +48,7 @@ def tasks(config: Config) -> Sequence[Task]:
         if config.data.evaluates:
             found.append(Task(evaluation_task(section.name), 2, Dataset(config.eval_place).samples))
         if config.cache.plain:
-            found += plain.tasks_of(section, data.sizes)
+            found += plain_views.tasks_of(section, data.sizes)
     return sorted(found, key=lambda task: task.wave)
 
 
@@ -73,7 +74,7 @@ def done(config: Config) -> Callable[[Task], bool]:
         if config.data.evaluates:
             expected[evaluation_task(name)] = fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint))
         if config.cache.plain and name in named:
-            expected |= plain.expected(config, cache, teacher)
+            expected |= plain_views.expected(config, cache, teacher)
 
     def check(task: Task) -> bool:
         section = section_of(config, task)
@@ -91,7 +92,7 @@ def done(config: Config) -> Callable[[Task], bool]:
 
 def run(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     """Do one task."""
-    from .teacherwork import work  # brings torch and DALI along
+    from .work import work  # brings torch and DALI along
 
     return work(config, task, advance)
 
@@ -135,10 +136,10 @@ def on_evaluation_set(config: Config, teacher: Fingerprint) -> Fingerprint:
     }
 
 
-def homes(config: Config, task: Task) -> Sequence[Home]:
+def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     """In the cache. Layouts for any number of views write the same objects."""
     claim = layouts_folder(section_of(config, task).name)
-    return [Home(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
+    return [RecordLocation(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
 
 
 STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart", shared=2, asks_teacher=True)

@@ -6,29 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..pipeline.evaluation import EvaluationSet
-from ..pipeline.losses import entropy
-from ..pipeline.philox import philox4x32, split
-from ..pipeline.seeds import CANARIES
-from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher, first_not_finite
-from ..storage.blockwriter import BlockWriter
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import ModelError
-from ..storage.layout import Layout, canary_place, evaluation_task, layout_task, pilot_task
-from ..storage.logits import TeacherInfo
-from ..storage.teacherwriter import TeacherWriter
-from . import pilot, plain
-from .classes import classes_of
-from .machine import backend_of, threads_of
-from .pilotwork import run_pilot
-from .plainwork import run_plain
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.losses import entropy
+from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
+from stillroom.pipeline.rng.philox import philox4x32, split
+from stillroom.pipeline.rng.seeds import CANARIES
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.resources import backend_of, threads_of
+from stillroom.stages.run.stage import Advance, Task
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import Layout, canary_place, evaluation_task, layout_task, pilot_task
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import ModelError
+from stillroom.storage.writers.block import BlockWriter
+from stillroom.storage.writers.teacher import TeacherWriter
+
+from . import pilot, plain_views
+from .pilot_work import run_pilot
+from .plain_views_work import run_plain
 from .seeds import open_cache
-from .stage import Advance, Task
-from .teacher import on_evaluation_set, section_of
-from .workers import block_maker, loaded_teacher
+from .stage import on_evaluation_set, section_of
+from .worker_cache import block_maker, loaded_teacher
 
 
 def work(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
@@ -67,7 +68,7 @@ def work(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
     if task.name == layout_task(section.name, config.views.count):
         writer.lay_out()
         return {"views": config.views.count}
-    if plain.is_plain(section, task):
+    if plain_views.is_plain(section, task):
         return run_plain(config, writer, data, section, task, advance)
     if evaluates:
         return _evaluate(config, writer, teacher, advance)

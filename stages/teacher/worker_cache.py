@@ -1,13 +1,13 @@
 """What a worker process builds once: the loaded teacher, and what makes its blocks, pilot and plain views."""
 
-from ..pipeline.blocks import BlockMaker, held_at_once, views_at_once
-from ..pipeline.config import Config
-from ..pipeline.plain import PlainMaker
-from ..pipeline.render import Renderer
-from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher, load_teacher
-from .built import built_once
-from .machine import backend_of, threads_of
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.teacher import LoadedTeacher, load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.teacher.blocks import BlockMaker, held_at_once, views_at_once
+from stillroom.pipeline.teacher.plain_views import PlainMaker
+from stillroom.stages.run.build_cache import built_once
+from stillroom.stages.run.resources import backend_of, threads_of
 
 _DECODED_TOGETHER = 64
 

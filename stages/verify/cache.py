@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import xxhash
 
-from ..pipeline.config import Config
-from ..pipeline.seeds import seeds_of, uid_of
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset, ingest_task
-from ..storage.errors import StillroomError, UnreachableError
-from ..storage.layout import SEEDS_TASK, block_task, canary_place
-from ..storage.logits import TeacherLogits
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.rng.seeds import seeds_of, uid_of
+from stillroom.stages.teacher.seeds import cache_info
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS_TASK, block_task, canary_place
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.dataset.dataset import Dataset, ingest_task
+from stillroom.storage.errors import StillroomError, UnreachableError
+
 from .findings import Failure, Finding
-from .seeds import cache_info
 
 SEEDS, ATTRIBUTES, LOGITS, CANARIES = "seeds", "attributes", "logits", "canaries"
 

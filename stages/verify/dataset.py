@@ -2,11 +2,12 @@
 that were indexed. That finds what was changed together with its record, and tars that are not ours.
 """
 
-from ..pipeline.config import Config
-from ..storage.dataset import DESCRIPTION, WHOLE_TASK, Dataset, contents_digest, index_name, ingest_task
-from ..storage.errors import StillroomError, UnreachableError
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import place_of
+from stillroom.storage.dataset.dataset import DESCRIPTION, WHOLE_TASK, Dataset, contents_digest, index_name, ingest_task
+from stillroom.storage.errors import StillroomError, UnreachableError
+
 from .findings import Failure, Finding
-from .places import place_of
 
 CHECK = "data"
 

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..storage.cache import Cache
-from ..storage.dataset import Dataset
-from ..storage.errors import StillroomError, UnreachableError
-from ..storage.layout import evaluation_task
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import evaluation_task
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import StillroomError, UnreachableError
+
 from .findings import Failure, Finding
-from .plaincheck import differing, maker_of
-from .recheck import bound_of
+from .plain_views import differing, maker_of
+from .views import bound_of
 
 CHECK = "evaluation"
 

@@ -31,7 +31,7 @@ class Finding:
         checked: by check, how many things were looked at.
         failures: what was wrong.
         skipped: what could not be checked, and why; and what is not wrong, but worth knowing.
-        lost: by teacher, what its blocks' records say that the codec lost; see `losses.join_losses`.
+        lost: by teacher, what its blocks' records say that the codec lost; see `loss_summary.join_losses`.
         kl: nats between the cached logits and the teacher's now, one for each view that was classified again.
     """
 

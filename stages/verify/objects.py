@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
-from ..storage.layout import SEEDS_TASK
-from ..storage.ledger import Ledger, Record, Written
-from ..storage.place import Place, temporary_of
-from ..storage.sealed import SEALED_TASK, DamagedSealError
-from ..storage.snapshot import Snapshot, name_of
-from ..storage.urls import open_parent
-from .checkpoint import CHECKPOINT, read_checkpoint
+from stillroom.stages.run.places import RunLocation
+from stillroom.stages.student.checkpoint import CHECKPOINT, read_checkpoint
+from stillroom.storage.cache.layout import SEEDS_TASK
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.ledger.sealed import SEALED_TASK, DamagedSealError
+from stillroom.storage.ledger.snapshot import Snapshot, name_of
+from stillroom.storage.objects.base import Place, temporary_of
+from stillroom.storage.objects.urls import open_parent
+
 from .findings import Failure, Finding
-from .places import Holding
 
 CHECK = "objects"
 _RECORDS = 512
@@ -27,7 +28,7 @@ def parts_of(place: Place) -> int:
         return 1  # which the check of that part says
 
 
-def check_objects(holding: Holding, part: int, parts: int) -> Finding:
+def check_objects(holding: RunLocation, part: int, parts: int) -> Finding:
     """Read every object that a part of a place's records lists, and compare.
 
     Args:
@@ -72,7 +73,7 @@ def check_objects(holding: Holding, part: int, parts: int) -> Finding:
     return finding
 
 
-def _checkpoint(holding: Holding) -> list[Failure]:
+def _checkpoint(holding: RunLocation) -> list[Failure]:
     """A student's checkpoint has no record; it carries its own digest."""
     if CHECKPOINT not in holding.working:
         return []
@@ -83,7 +84,7 @@ def _checkpoint(holding: Holding) -> list[Failure]:
     return []
 
 
-def _records(snapshot: Snapshot, tasks: Sequence[str], holding: Holding, finding: Finding) -> list[Record]:
+def _records(snapshot: Snapshot, tasks: Sequence[str], holding: RunLocation, finding: Finding) -> list[Record]:
     records = []
     for task in tasks:
         try:
@@ -99,9 +100,9 @@ def _records(snapshot: Snapshot, tasks: Sequence[str], holding: Holding, finding
     return records
 
 
-def _forms(layouts: Sequence[Record]) -> dict[str, list[Written]]:
+def _forms(layouts: Sequence[Record]) -> dict[str, list[ObjectDigest]]:
     """Metadata may have any of the forms that a layout gives it: it is replaced in place as a cache grows."""
-    forms: dict[str, list[Written]] = {}
+    forms: dict[str, list[ObjectDigest]] = {}
     for record in layouts:
         for name, written in record.objects.items():
             forms.setdefault(name, []).append(written)
@@ -111,15 +112,15 @@ def _forms(layouts: Sequence[Record]) -> dict[str, list[Written]]:
 def _check_source(where: str, source: Mapping[str, Any], finding: Finding) -> None:
     """A tar that was indexed where it lies. To do its task again would index whatever is there now."""
     place, name = open_parent(source["url"])
-    problem = _compare(place, name, [Written(source["size"], source["digest"])])
+    problem = _compare(place, name, [ObjectDigest(source["size"], source["digest"])])
     if problem:
         finding.failures.append(Failure(CHECK, where, f"{source['url']} {problem}; restore the file"))
 
 
-def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:
+def _compare(place: Place, name: str, allowed: Sequence[ObjectDigest]) -> str:
     """What is wrong with an object; empty where it has one of the forms allowed."""
     try:
-        found = Written.by_reading(place, name, max(item.size for item in allowed))
+        found = ObjectDigest.by_reading(place, name, max(item.size for item in allowed))
     except MissingObjectError:
         return "is missing"
     if found in allowed:
@@ -128,7 +129,7 @@ def _compare(place: Place, name: str, allowed: Sequence[Written]) -> str:
     return f"has {found.size} bytes, xxh3 {found.digest}; {last.size} bytes, xxh3 {last.digest} were written"
 
 
-def _lying_about(holding: Holding, ledger: Ledger) -> list[str]:
+def _lying_about(holding: RunLocation, ledger: Ledger) -> list[str]:
     """A line about what no record lists, if there is anything."""
     names = list(holding.names())
     try:

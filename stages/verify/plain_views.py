@@ -6,21 +6,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..pipeline.backend import Backend
-from ..pipeline.config import Config
-from ..pipeline.plain import PlainMaker
-from ..pipeline.render import Renderer
-from ..pipeline.settings import Teacher
-from ..storage.cache import Cache
-from ..storage.codecs import divergence
-from ..storage.dataset import Dataset
-from ..storage.errors import StillroomError, UnreachableError
-from ..storage.layout import plain_layout_task, plain_task
-from .built import built_once
-from .classes import classes_of
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.render.backend import Backend
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.teacher.plain_views import PlainMaker
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.build_cache import built_once
+from stillroom.stages.run.resources import threads_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import plain_layout_task, plain_task
+from stillroom.storage.codecs.registry import divergence
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import StillroomError, UnreachableError
+
 from .findings import Failure, Finding
-from .machine import threads_of
-from .recheck import bound_of, bounds_of, chosen_slots, teacher_at_hand, too_far
+from .views import bound_of, bounds_of, chosen_slots, teacher_at_hand, too_far
 
 CHECK = "plain"
 _BATCH = 128
@@ -109,7 +110,7 @@ def differing(
         maker: asks the teacher.
         data, shard: whose views.
         logits: float32 [slot, class], the cached ones.
-        bounds: by temperature, nats times T² by which the teacher may differ; see `recheck.bounds_of`.
+        bounds: by temperature, nats times T² by which the teacher may differ; see `views.bounds_of`.
 
     Yields:
         Slot, and what is wrong, of those that differ by more.

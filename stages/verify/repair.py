@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from ..pipeline.config import Config
-from ..storage.claims import Claim, Claims
-from ..storage.layout import claim_of_task
-from ..storage.ledger import Ledger
-from ..storage.place import Place
-from ..storage.sealed import SEALED_TASK
-from ..storage.sealing import unseal
-from .places import holdings
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.places import holdings
+from stillroom.storage.cache.layout import claim_of_task
+from stillroom.storage.cache.sealing import unseal
+from stillroom.storage.ledger.claims import Claim, Claims
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.ledger.sealed import SEALED_TASK
+from stillroom.storage.objects.base import Place
 
 
 def repair(config: Config, tasks: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,9 +7,10 @@ is good. What is wrong in its own right is found by the next check, once the cau
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from ..storage.dataset import WHOLE_TASK
-from ..storage.layout import EVALUATION, SEEDS_TASK, TEACHERS, plain_layout_task, plain_shard
-from .objectcheck import CHECK as OBJECTS
+from stillroom.storage.cache.layout import EVALUATION, SEEDS_TASK, TEACHERS, plain_layout_task, plain_shard
+from stillroom.storage.dataset.dataset import WHOLE_TASK
+
+from .objects import CHECK as OBJECTS
 
 Named = tuple[str, str]
 """Name of a holding, and of a task in its ledger."""

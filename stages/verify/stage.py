@@ -11,35 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from ..pipeline.config import Config
-from ..storage.cache import Cache
-from ..storage.codecname import TRANSFORM
-from ..storage.dataset import Dataset
-from ..storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
-from ..storage.fingerprint import canonical, digest, stated
-from ..storage.layout import block_task, plain_folder, teacher_folder
-from ..storage.ledger import Ledger, Record
-from ..storage.losses import FACTS, join_losses
-from ..storage.place import Place
-from ..storage.sealed import SEALED_TASK, DamagedSealError
-from ..storage.sealing import REPLACED
-from .blame import to_redo
-from .cachecheck import SEEDS, check_block, check_seeds
-from .datacheck import CHECK as DATA
-from .datacheck import check_data_shard, check_description
-from .evaluationcheck import CHECK as EVALUATION
-from .evaluationcheck import recheck_evaluation
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.artifacts import VERIFIED_TASK
+from stillroom.stages.run.places import holdings, place_of
+from stillroom.stages.run.places import parts as parts_named
+from stillroom.stages.run.stage import Advance, Stage, Task
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import block_task, plain_folder, teacher_folder
+from stillroom.storage.cache.sealing import REPLACED
+from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
+from stillroom.storage.ledger.fingerprint import canonical, digest, stated
+from stillroom.storage.ledger.ledger import Ledger, Record
+from stillroom.storage.ledger.sealed import SEALED_TASK, DamagedSealError
+from stillroom.storage.objects.base import Place
+from stillroom.storage.writers.loss_summary import FACTS, join_losses
+
+from .cache import SEEDS, check_block, check_seeds
+from .dataset import CHECK as DATA
+from .dataset import check_data_shard, check_description
+from .evaluation import CHECK as EVALUATION
+from .evaluation import recheck_evaluation
 from .findings import Failure, Finding
-from .names import VERIFIED_TASK
-from .objectcheck import CHECK, check_objects, parts_of
-from .places import holdings, place_of
-from .places import parts as parts_named
-from .plaincheck import CHECK as PLAIN
-from .plaincheck import recheck_plain
-from .recheck import recheck_shard
-from .stage import Advance, Stage, Task
-from .taskcheck import CHECK as TASKS
-from .taskcheck import check_tasks
+from .objects import CHECK, check_objects, parts_of
+from .plain_views import CHECK as PLAIN
+from .plain_views import recheck_plain
+from .root_causes import to_redo
+from .tasks import CHECK as TASKS
+from .tasks import check_tasks
+from .views import recheck_shard
 
 TASK = VERIFIED_TASK
 _VIEWS, _CODEC = "views", "codec"

@@ -3,13 +3,14 @@
 A record that is gone, or that is of other inputs, leaves no damaged object behind; only the list of tasks tells.
 """
 
-from ..pipeline.config import Config
-from ..storage.errors import StillroomError, UnreachableError
-from ..storage.ledger import Ledger
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.ingest.stage import STAGE as INGEST
+from stillroom.stages.teacher.seeds import STAGE as SEEDS
+from stillroom.stages.teacher.stage import STAGE as TEACHER
+from stillroom.storage.errors import StillroomError, UnreachableError
+from stillroom.storage.ledger.ledger import Ledger
+
 from .findings import Failure, Finding
-from .ingest import STAGE as INGEST
-from .seeds import STAGE as SEEDS
-from .teacher import STAGE as TEACHER
 
 CHECK = "tasks"
 

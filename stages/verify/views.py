@@ -9,29 +9,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..pipeline.augment.operation import Operation
-from ..pipeline.augment.recipe import Recipe, draw_views
-from ..pipeline.backend import Backend, renderer_fingerprint
-from ..pipeline.config import Config
-from ..pipeline.mix import to_images
-from ..pipeline.philox import philox4x32, split
-from ..pipeline.render import Renderer, digests
-from ..pipeline.request import Request, sample_names
-from ..pipeline.seeds import CHECKS
-from ..pipeline.settings import Teacher
-from ..pipeline.teach import LoadedTeacher
-from ..storage.cache import Cache
-from ..storage.codecname import PLAIN
-from ..storage.codecs import divergence
-from ..storage.dataset import Dataset
-from ..storage.encoded import picked
-from ..storage.layout import block_task, canary_place
-from ..storage.losses import FACTS
-from .built import built_once
-from .classes import classes_of
+from stillroom.pipeline.augment.operation import Operation
+from stillroom.pipeline.augment.recipe import Recipe, draw_views
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.teacher import LoadedTeacher
+from stillroom.pipeline.render.backend import Backend, renderer_fingerprint
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer, digests
+from stillroom.pipeline.render.request import Request, sample_names
+from stillroom.pipeline.rng.philox import philox4x32, split
+from stillroom.pipeline.rng.seeds import CHECKS
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.run.build_cache import built_once
+from stillroom.stages.run.resources import threads_of
+from stillroom.stages.teacher.worker_cache import loaded_teacher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import block_task, canary_place
+from stillroom.storage.codecs.names import PLAIN
+from stillroom.storage.codecs.registry import divergence
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.encoded_images import picked
+from stillroom.storage.writers.loss_summary import FACTS
+
 from .findings import Failure
-from .machine import threads_of
-from .workers import loaded_teacher
 
 MAX_KL = {"float32": 1e-3, "bfloat16": 2e-2}
 """Nats by which a teacher may differ from its cached logits in one view, by its precision.

@@ -15,8 +15,15 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from .errors import DamagedObjectError, MissingObjectError, StoreError
-from .fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError, StoreError
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest, refuse_difference
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.ledger.record import FOLDER
+from stillroom.storage.ledger.sealed import REMEDY, SEALED, SEALED_TASK, DamagedSealError
+from stillroom.storage.ledger.snapshot import Snapshot
+from stillroom.storage.objects.base import Place
+from stillroom.storage.objects.urls import open_place
+
 from .layout import (
     MOST_SLOTS,
     MOST_VIEWS,
@@ -29,15 +36,9 @@ from .layout import (
     teacher_folder,
     writing_tasks,
 )
-from .ledger import Ledger, Record, Written
-from .logits import TeacherInfo, TeacherLogits
 from .metadata import check_array, count, counts, group_attributes
-from .place import Place
-from .record import FOLDER
-from .sealed import REMEDY, SEALED, SEALED_TASK, DamagedSealError
-from .snapshot import Snapshot
-from .urls import open_place
-from .zarrstore import CheckedStore, RecordingStore
+from .teacher_logits import TeacherInfo, TeacherLogits
+from .zarr_store import CheckedStore, RecordingStore
 
 FORMAT, FORMAT_WITH_FEATURES = 1, 2
 """The first is all that most caches need; in the second, features are named, and those not known are refused."""
@@ -316,7 +317,7 @@ class Cache:
             self._listed[folder] = list(self.ledger.tasks(folder))
         return self._listed[folder]
 
-    def _expect(self, name: str, *, afresh: bool = False) -> list[Written]:
+    def _expect(self, name: str, *, afresh: bool = False) -> list[ObjectDigest]:
         """What the ledger says of an object. Metadata may have as many forms as there are layouts."""
         tasks = writing_tasks(self._layout, name) if self._layout is not None else (SEEDS_TASK, SEALED_TASK)
         named: list[str] = []

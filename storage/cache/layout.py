@@ -5,8 +5,8 @@ Pure arithmetic over counts; nothing here reads or writes.
 
 from dataclasses import dataclass
 
-from .record import LEDGER_NODE
-from .sealed import PARTS, SEALED_TASK
+from stillroom.storage.ledger.record import LEDGER_NODE
+from stillroom.storage.ledger.sealed import PARTS, SEALED_TASK
 
 CHUNK_LIMIT = 16 * 2**20
 """Decoded bytes of one inner chunk at most, in float32; a larger view of a data shard is split by slots."""

@@ -9,8 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import StoreError
-from .zarrstore import METADATA, CheckedStore
+from stillroom.storage.errors import StoreError
+
+from .zarr_store import METADATA, CheckedStore
 
 MOST_BYTES = 2**32
 """Of what is read at a time: a view of a data shard in float32, the seeds, a canary."""

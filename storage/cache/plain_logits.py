@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import DamagedObjectError, MissingObjectError, StoreError
-from .fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError, StoreError
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger
+
 from .layout import PLAIN, Layout, plain_folder, plain_layout_task, plain_shard, plain_task
-from .ledger import Ledger
 from .metadata import check_array
-from .zarrstore import CheckedStore
+from .zarr_store import CheckedStore
 
 CROP = "data.eval_crop"
 """The setting that plain views depend on besides all that a teacher's other views do."""

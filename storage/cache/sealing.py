@@ -11,14 +11,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger.ledger import FOLDER, Ledger
+from stillroom.storage.ledger.record import ObjectDigest, Record, parse_record
+from stillroom.storage.ledger.sealed import (
+    DROPPED,
+    PART_RECORDS,
+    PARTS,
+    SEALED_TASK,
+    DamagedSealError,
+    Part,
+    Sealed,
+    in_parts,
+    lines_of,
+)
+from stillroom.storage.ledger.snapshot import Snapshot, name_of, parsed, task_of
+from stillroom.storage.objects.base import Place
+
 from .cache import FEATURES, FORMAT_WITH_FEATURES, Cache
-from .errors import DamagedObjectError, MissingObjectError
 from .layout import SEEDS_TASK, TEACHERS
-from .ledger import FOLDER, Ledger
-from .place import Place
-from .record import Record, Written, parse_record
-from .sealed import DROPPED, PART_RECORDS, PARTS, SEALED_TASK, DamagedSealError, Part, Sealed, in_parts, lines_of
-from .snapshot import Snapshot, name_of, parsed, task_of
 
 METADATA = "zarr.json"
 REPLACED = "replaced"
@@ -41,21 +52,22 @@ def seal(place: Place, part_records: int = PART_RECORDS) -> Sealed:
     before = cache.ledger.sealed()
     records = list(_whole_records(place))
     parts: list[Part] = []
-    objects: dict[str, Written] = {}
+    objects: dict[str, ObjectDigest] = {}
     for part, data in in_parts(records, part_records):
         name = f"{PARTS}/{part.name}"
-        objects[name] = Written.by_writing(place, name, data)
+        objects[name] = ObjectDigest.by_writing(place, name, data)
         if not objects[name].matches(place, name):
             raise DamagedObjectError(f"{place}/{name} does not read back as it was written; nothing was removed")
         parts.append(part)
     metadata = _marked(place)
     seeds = cache.ledger.get(SEEDS_TASK)
     assert seeds is not None
-    marked = Record(seeds.task, seeds.fingerprint, {**seeds.objects, METADATA: Written.of(metadata)}, dict(seeds.facts))
+    objects_marked = {**seeds.objects, METADATA: ObjectDigest.of(metadata)}
+    marked = Record(seeds.task, seeds.fingerprint, objects_marked, dict(seeds.facts))
     replaced: dict[str, str] = dict(before.record.facts.get(REPLACED, {})) if before is not None else {}
     if marked != seeds:
-        replaced = {Written.of(marked.to_bytes()).digest: Written.of(seeds.to_bytes()).digest}
-    objects[METADATA] = Written.of(metadata)
+        replaced = {ObjectDigest.of(marked.to_bytes()).digest: ObjectDigest.of(seeds.to_bytes()).digest}
+    objects[METADATA] = ObjectDigest.of(metadata)
     facts: Mapping[str, Any] = {
         "records": len(records),
         "parts": [[part.name, part.first, part.last, part.count] for part in parts],

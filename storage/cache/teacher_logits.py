@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import DamagedChunkError, DamagedObjectError, MissingObjectError, StoreError
-from .fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.errors import DamagedChunkError, DamagedObjectError, MissingObjectError, StoreError
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger
+
 from .layout import (
     CANARIES,
     DIGESTS,
@@ -30,10 +32,9 @@ from .layout import (
     plain_task,
     teacher_folder,
 )
-from .ledger import Ledger
 from .metadata import Extent, check_array, count, counts, group_attributes
-from .plainlogits import PlainLogits
-from .zarrstore import CheckedStore
+from .plain_logits import PlainLogits
+from .zarr_store import CheckedStore
 
 _SAMPLES = range(1, 2**26)
 
@@ -195,7 +196,7 @@ class TeacherLogits:
         return min(missing, default=self.views // self.layout.views_per_block) * self.layout.views_per_block
 
     def plain(self, shard: int) -> npt.NDArray[np.float32]:
-        """Logits of the plain views of a data shard: float32 [slot, class]. See `plainlogits`.
+        """Logits of the plain views of a data shard: float32 [slot, class]. See `plain_logits`.
 
         Raises:
             MissingObjectError, DamagedObjectError: they are not done, or not what was written.

@@ -11,10 +11,10 @@ from typing import Protocol
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from .errors import DamagedObjectError, MissingObjectError
-from .ledger import Written
-from .place import PIECE, Place
-from .spool import Slices, Spool
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger.ledger import ObjectDigest
+from stillroom.storage.objects.base import PIECE, Place
+from stillroom.storage.spill.byte_spool import Slices, Spool
 
 METADATA = "zarr.json"
 
@@ -22,7 +22,7 @@ METADATA = "zarr.json"
 class Expect(Protocol):
     """What the ledger says of an object."""
 
-    def __call__(self, name: str, *, afresh: bool = False) -> Collection[Written]:
+    def __call__(self, name: str, *, afresh: bool = False) -> Collection[ObjectDigest]:
         """The forms that are allowed.
 
         Args:
@@ -166,7 +166,7 @@ class CheckedStore(_PlaceStore):
         if largest <= PIECE:
             return False
         try:
-            found = Written.by_reading(self.place, key, largest)
+            found = ObjectDigest.by_reading(self.place, key, largest)
         except MissingObjectError:
             return False
         if found in allowed:
@@ -174,7 +174,7 @@ class CheckedStore(_PlaceStore):
         return found in allowed
 
     def _vouched(self, key: str, data: bytes) -> bool:
-        found = Written.of(data)
+        found = ObjectDigest.of(data)
         if found in self.expect(key):
             self._sizes[key] = found.size
             return True
@@ -184,7 +184,7 @@ class CheckedStore(_PlaceStore):
         """The same with the records as they are now."""
         allowed = self.expect(key, afresh=True)
         if not self._vouched(key, data):
-            found = Written.of(data)
+            found = ObjectDigest.of(data)
             expected = " or ".join(f"{item.size} bytes, xxh3 {item.digest}" for item in allowed)
             raise DamagedObjectError(
                 f"{self.place}/{key} is damaged: the ledger says {expected}; "
@@ -208,7 +208,7 @@ class RecordingStore(_PlaceStore):
         super().__init__(place, read_only=False)
         self.creates = creates
         self._held: dict[str, Spool] = {}
-        self.written: dict[str, Written] = {}
+        self.written: dict[str, ObjectDigest] = {}
 
     async def exists(self, key: str) -> bool:
         return await asyncio.to_thread(self._get, key, None) is not None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .errors import ConfigError
+from stillroom.storage.errors import ConfigError
 
 PLAIN = ("float16", "float32")
 """IEEE floats, which round but do not choose."""

@@ -11,15 +11,16 @@ from typing import Any
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.registry import register_codec
 
-from ..codecname import CODECS, parse_codec
-from ..errors import ConfigError
-from .fidelity import Fidelity, divergence, fidelity
-from .fit import fit
-from .int8 import Int8Codec
-from .model import TransformModel
-from .sqrtp import SqrtPCodec
-from .topk import TopKCodec
-from .transform import ChunkReport, TransformCodec
+from stillroom.storage.codecs.rows.divergence import Fidelity, divergence, fidelity
+from stillroom.storage.codecs.rows.int8 import Int8Codec
+from stillroom.storage.codecs.rows.sqrt_prob import SqrtPCodec
+from stillroom.storage.codecs.rows.topk import TopKCodec
+from stillroom.storage.codecs.transform.codec import ChunkReport, TransformCodec
+from stillroom.storage.codecs.transform.fit import fit
+from stillroom.storage.codecs.transform.model import TransformModel
+from stillroom.storage.errors import ConfigError
+
+from .names import CODECS, parse_codec
 
 __all__ = [
     "ChunkReport",

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from .encoded import Allowance, Checked, Image, extent, fetched, whole
-from .errors import DamagedObjectError, DataError, MissingObjectError
-from .fingerprint import canonical
+from stillroom.storage.errors import DamagedObjectError, DataError, MissingObjectError
+from stillroom.storage.ledger.fingerprint import canonical
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.base import Place
+from stillroom.storage.objects.urls import open_parent
+
+from .encoded_images import Allowance, Checked, Image, extent, fetched, whole
 from .index import ShardIndex
-from .ledger import Ledger, Record, Written
-from .place import Place
-from .urls import open_parent
 
 DESCRIPTION = "dataset.json"
 REJECTED = "rejected.jsonl"
@@ -99,7 +100,7 @@ class Dataset:
             raise MissingObjectError(f"{self.place} holds no ingested data; run `stillroom ingest` first")
         try:
             data = self.place.read(DESCRIPTION)
-            if Written.of(data) != record.objects[DESCRIPTION]:
+            if ObjectDigest.of(data) != record.objects[DESCRIPTION]:
                 raise ValueError("it differs from its ledger record")
             stored = json.loads(data)
         except (MissingObjectError, ValueError) as error:
@@ -183,7 +184,7 @@ def read_index(place: Place, record: Record, name: str) -> ShardIndex:
         MissingObjectError, DamagedObjectError: it is not what the record says.
     """
     data = place.read(name)
-    if Written.of(data) != record.objects.get(name):
+    if ObjectDigest.of(data) != record.objects.get(name):
         raise DamagedObjectError(
             f"{place}/{name} differs from its ledger record; delete {Ledger(place).name(record.task)} there and run "
             "`stillroom ingest` again"

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from .errors import DamagedObjectError
+from stillroom.storage.errors import DamagedObjectError
+from stillroom.storage.objects.base import Place
+from stillroom.storage.spill.temp_files import nameless_file, naming_its_folder, read_at, write_at
+
 from .index import ShardIndex
-from .nameless import nameless_file, naming_its_folder, read_at, write_at
-from .place import Place
 
 Image = npt.NDArray[np.uint8]
 ENCODED_MB = 4096

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import DamagedObjectError
+from stillroom.storage.errors import DamagedObjectError
 
 NO_LABEL = -1
 """Label of a sample that has none."""

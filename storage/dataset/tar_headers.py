@@ -7,8 +7,8 @@ some of its versions do worse. Here every number is checked against the file. No
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .errors import DataError
-from .spool import Slices
+from stillroom.storage.errors import DataError
+from stillroom.storage.spill.byte_spool import Slices
 
 BLOCK = 512
 _END = bytes(BLOCK)

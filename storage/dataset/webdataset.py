@@ -14,10 +14,11 @@ import webdataset as wds
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import base_plus_ext
 
-from .errors import DataError
-from .spool import Slices, Spool
-from .tarheaders import FOLDER, Entry, entries
-from .urls import danger
+from stillroom.storage.errors import DataError
+from stillroom.storage.objects.urls import danger
+from stillroom.storage.spill.byte_spool import Slices, Spool
+
+from .tar_headers import FOLDER, Entry, entries
 
 _ESCAPED = re.compile(r"[%.]")
 _PASSED_OVER = re.compile(r"__[^/]*__($|/)")

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 
-from .errors import MissingObjectError, StillroomError
+from stillroom.storage.errors import MissingObjectError, StillroomError
+from stillroom.storage.objects.base import Place, temporary_of
+from stillroom.storage.objects.process_id import Process
+
 from .ledger import FOLDER, Ledger
-from .place import Place, temporary_of
-from .process import Process
 from .sealed import SEALED_TASK
 
 BEAT_SECONDS = 20.0

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from .errors import ConfigError, FingerprintError, MissingObjectError, StillroomError
-from .place import Place
-from .process import Process
+from stillroom.storage.errors import ConfigError, FingerprintError, MissingObjectError, StillroomError
+from stillroom.storage.objects.base import Place
+from stillroom.storage.objects.process_id import Process
+
 from .record import FOLDER
 
 ENDING = ".error"

@@ -13,7 +13,7 @@ from typing import Any
 
 import xxhash
 
-from .errors import FingerprintError, StoreError
+from stillroom.storage.errors import FingerprintError, StoreError
 
 Fingerprint = Mapping[str, Any]
 

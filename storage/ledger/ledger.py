@@ -7,11 +7,12 @@ status and readers trust. A finished ledger may be sealed: see `sealed`. Whoever
 
 from collections.abc import Iterator
 
-from .errors import DamagedObjectError, MissingObjectError
-from .place import Place
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.objects.base import Place
+
 from .record import FOLDER as FOLDER
+from .record import ObjectDigest as ObjectDigest
 from .record import Record as Record
-from .record import Written as Written
 from .record import dropped
 from .sealed import DamagedSealError, Sealed
 from .snapshot import Snapshot, name_of, parsed

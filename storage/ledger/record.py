@@ -10,9 +10,10 @@ from typing import Any
 
 import xxhash
 
-from .errors import MissingObjectError
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.objects.base import PIECE, Place
+
 from .fingerprint import canonical, digest
-from .place import PIECE, Place
 
 FOLDER = "ledger"
 
@@ -24,24 +25,24 @@ _START = len(_HEAD) + 32
 
 
 @dataclass(frozen=True)
-class Written:
+class ObjectDigest:
     """Size in bytes and xxh3-128 of an object that a task wrote."""
 
     size: int
     digest: str
 
     @classmethod
-    def of(cls, data: bytes | memoryview) -> "Written":
+    def of(cls, data: bytes | memoryview) -> "ObjectDigest":
         return cls(len(data), digest(data))
 
     @classmethod
-    def by_writing(cls, place: Place, name: str, data: bytes) -> "Written":
+    def by_writing(cls, place: Place, name: str, data: bytes) -> "ObjectDigest":
         """Write an object."""
         place.write(name, data)
         return cls.of(data)
 
     @classmethod
-    def by_reading(cls, place: Place, name: str, expected: int) -> "Written":
+    def by_reading(cls, place: Place, name: str, expected: int) -> "ObjectDigest":
         """Read an object, a large one in pieces, so that its size is not in this process's memory.
 
         Args:
@@ -63,7 +64,7 @@ class Written:
     def matches(self, place: Place, name: str) -> bool:
         """Whether an object is there and is this."""
         try:
-            return Written.by_reading(place, name, self.size) == self
+            return ObjectDigest.by_reading(place, name, self.size) == self
         except MissingObjectError:
             return False
 
@@ -81,7 +82,7 @@ class Record:
 
     task: str
     fingerprint: str
-    objects: Mapping[str, Written]
+    objects: Mapping[str, ObjectDigest]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -114,7 +115,7 @@ def parse_record(task: str, data: bytes) -> Record | None:
             raise ValueError(f"it is of the task {body['task']!r}")
         if "dropped" in body:
             return None
-        objects = {name: Written(int(size), str(hexa)) for name, (size, hexa) in body["objects"].items()}
+        objects = {name: ObjectDigest(int(size), str(hexa)) for name, (size, hexa) in body["objects"].items()}
         return Record(body["task"], body["fingerprint"], objects, body["facts"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it lacks {error}") from error

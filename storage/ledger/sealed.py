@@ -10,10 +10,11 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.objects.base import Place
+
 from .fingerprint import digest
-from .place import Place
-from .record import FOLDER, Record, Written, parse_record
+from .record import FOLDER, ObjectDigest, Record, parse_record
 
 SEALED_TASK = "sealed"
 SEALED = f"{FOLDER}/{SEALED_TASK}.json"
@@ -111,7 +112,7 @@ class Sealed:
                 data = self.place.read(name)
             except MissingObjectError as error:
                 raise DamagedSealError(f"{self.place}/{name} is missing; {REMEDY}") from error
-            if Written.of(data) != self.record.objects.get(name):
+            if ObjectDigest.of(data) != self.record.objects.get(name):
                 raise DamagedSealError(f"{self.place}/{name} is not what was sealed; {REMEDY}")
             found = dict(lines_of(data))
             if len(found) != part.count:

@@ -6,8 +6,9 @@ meanwhile, which are found where they went.
 
 from collections.abc import Iterator
 
-from .errors import DamagedObjectError, MissingObjectError
-from .place import TEMPORARY, Place
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.objects.base import TEMPORARY, Place
+
 from .record import FOLDER, LEDGER_NODE, Record, parse_record
 from .sealed import REMEDY, SEALED_TASK, DamagedSealError, Sealed
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .process import Process
+from .process_id import Process
 
 TEMPORARY = ".partial-"
 """Prefix of a file, or of a scratch folder, in the making; its process follows. What a kill leaves of it is garbage."""

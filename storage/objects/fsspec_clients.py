@@ -10,7 +10,8 @@ from typing import Any
 
 import fsspec
 
-from .errors import ConfigError, StoreError
+from stillroom.storage.errors import ConfigError, StoreError
+
 from .retry import Retry
 
 TIMEOUT, ATTEMPTS = "STILLROOM_STORE_TIMEOUT", "STILLROOM_STORE_ATTEMPTS"

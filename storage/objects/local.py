@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import MissingObjectError
-from .place import PIECE, Place, temporary_name
+from stillroom.storage.errors import MissingObjectError
+
+from .base import PIECE, Place, temporary_name
 
 
 class LocalPlace(Place):

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
-from .errors import MissingObjectError, UnreachableError
-from .filesystems import FileSystem
-from .place import Place
+from stillroom.storage.errors import MissingObjectError, UnreachableError
+
+from .base import Place
+from .error_kinds import called, kind_of, remedy
+from .fsspec_clients import FileSystem
 from .retry import GaveUpError, Retry
-from .trouble import called, kind_of, remedy
 
 T = TypeVar("T")
 

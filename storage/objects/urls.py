@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
-from .errors import StoreError
-from .filesystems import FileSystem
-from .localplace import LocalPlace
-from .place import Place
-from .remoteplace import RemotePlace
+from stillroom.storage.errors import StoreError
+
+from .base import Place
+from .fsspec_clients import FileSystem
+from .local import LocalPlace
+from .remote import RemotePlace
 
 _COMMAND = re.compile(r"(^|[{,;\s]|::)\s*pipe:", re.IGNORECASE)
 _RUNS_CODE = frozenset({"reference", "dask", "generic", "git", "dvc", "jupyter", "jlab", "pyscript"})

@@ -11,10 +11,11 @@ from typing import IO, Protocol
 
 import xxhash
 
-from .errors import MissingObjectError
-from .nameless import nameless_file, naming_its_folder, read_at, write_at
-from .place import Place
-from .record import Written
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.ledger.record import ObjectDigest
+from stillroom.storage.objects.base import Place
+
+from .temp_files import nameless_file, naming_its_folder, read_at, write_at
 
 
 class Slices(Protocol):
@@ -87,9 +88,9 @@ class Spool:
         return len(data)
 
     @property
-    def written(self) -> Written:
+    def written(self) -> ObjectDigest:
         """Size and digest of what is there."""
-        return Written(self._size, str(self._digest.hexdigest()))
+        return ObjectDigest(self._size, str(self._digest.hexdigest()))
 
     def __len__(self) -> int:
         return self._size
@@ -110,7 +111,7 @@ class Spool:
             raise EOFError("a nameless file is shorter than what was written to it")
         return bytes(found)
 
-    def write_to(self, place: Place, name: str) -> Written:
+    def write_to(self, place: Place, name: str) -> ObjectDigest:
         """Write it as an object, whole."""
         if self._memory is not None:
             place.write(name, self._memory.getvalue())  # shared, not copied

@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from .nameless import nameless_file, naming_its_folder, read_at, write_at
+from .temp_files import nameless_file, naming_its_folder, read_at, write_at
 
 
 class RowStore:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import TransformCodec, TransformModel, logit_codec
-from .fingerprint import Fingerprint, refuse_difference
-from .layout import Layout
-from .logits import TeacherInfo
-from .logitshard import Encoding, LogitShard
-from .place import Place
+from stillroom.storage.cache.layout import Layout
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.registry import TransformCodec, TransformModel, logit_codec
+from stillroom.storage.ledger.fingerprint import Fingerprint, refuse_difference
+from stillroom.storage.objects.base import Place
+
+from .shard_encoder import Encoding, LogitShard
 
 
 @dataclass(frozen=True)

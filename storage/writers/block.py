@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import MissingObjectError
-from .layout import CANARIES, DIGESTS, LOGITS, block_task, teacher_folder
-from .ledger import Record
-from .logitarray import padded, writable
-from .losses import FACTS
-from .teacherwriter import TeacherWriter
-from .zarrstore import RecordingStore
+from stillroom.storage.cache.layout import CANARIES, DIGESTS, LOGITS, block_task, teacher_folder
+from stillroom.storage.cache.zarr_store import RecordingStore
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.ledger.ledger import Record
+
+from .array_encoder import padded, writable
+from .loss_summary import FACTS
+from .teacher import TeacherWriter
 
 
 class BlockWriter:
@@ -86,7 +87,7 @@ class BlockWriter:
         Args:
             digests: uint16 [view of the block, slot].
             canaries: by number, uint8 [height, width, 3].
-            facts: figures for the record, which also says what the encoding lost: see `blockfacts`.
+            facts: figures for the record, which also says what the encoding lost: see `encoding_loss`.
         """
         assert digests.shape == (self._count, self._rows)
         data, lost = self._logits.finish()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .codecs import Fidelity, LogitCodec, TransformCodec, fidelity
-from .codecs.fast_divergence import fast_divergence
+from stillroom.storage.codecs.registry import Fidelity, LogitCodec, TransformCodec, fidelity
+from stillroom.storage.codecs.rows.fast_divergence import fast_divergence
 
 _SAMPLED = 1 << 20
 """Logits that are compared where the codec is plain floats, which only round: a share of the rows is enough."""

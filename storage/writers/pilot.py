@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .cache import Cache
-from .codecs import TransformModel
-from .errors import DamagedObjectError, MissingObjectError
-from .layout import CHUNK_LIMIT, PILOT, pilot_task, teacher_folder
-from .ledger import Ledger, Record
-from .metadata import Extent, check_array
-from .zarrstore import CheckedStore, RecordingStore
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import CHUNK_LIMIT, PILOT, pilot_task, teacher_folder
+from stillroom.storage.cache.metadata import Extent, check_array
+from stillroom.storage.cache.zarr_store import CheckedStore, RecordingStore
+from stillroom.storage.codecs.registry import TransformModel
+from stillroom.storage.errors import DamagedObjectError, MissingObjectError
+from stillroom.storage.ledger.ledger import Ledger, Record
 
 _LOGITS, _PLACES, _MODEL = "logits", "places", "model"
 _ROWS, _CLASSES, _BYTES = range(1, 10**7), range(1, 10**7), range(1, 2**30)

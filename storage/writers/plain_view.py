@@ -11,16 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .errors import MissingObjectError
-from .fingerprint import fingerprint_digest, refuse_difference
-from .layout import plain_folder, plain_layout_task, plain_task
-from .ledger import Record
-from .logitarray import writable
-from .losses import FACTS
-from .place import Place
-from .plainlogits import CROP, plain_fingerprint
-from .teacherwriter import TeacherWriter
-from .zarrstore import METADATA, RecordingStore
+from stillroom.storage.cache.layout import plain_folder, plain_layout_task, plain_task
+from stillroom.storage.cache.plain_logits import CROP, plain_fingerprint
+from stillroom.storage.cache.zarr_store import METADATA, RecordingStore
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.ledger.fingerprint import fingerprint_digest, refuse_difference
+from stillroom.storage.ledger.ledger import Record
+from stillroom.storage.objects.base import Place
+
+from .array_encoder import writable
+from .loss_summary import FACTS
+from .teacher import TeacherWriter
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PlainWriter:
             chunks=(1, layout.chunk_slots(classes), classes),
             dimension_names=["shard", "slot", "class"],
             attributes={"stillroom": {CROP: self.crop}},
-            **self.teacher.filler.encoding.said(),
+            **self.teacher.filler.encoding.zarr_kwargs(),
         )
         store.release()
         written = {f"{folder}/{name}": item for name, item in store.written.items()}
@@ -62,7 +63,7 @@ class PlainWriter:
         Args:
             shard: which.
             logits: float32 [slot, class], finite.
-            facts: figures for the record, which also says what the encoding lost: see `blockfacts`.
+            facts: figures for the record, which also says what the encoding lost: see `encoding_loss`.
 
         Raises:
             ModelError: a logit is too large for the codec.

@@ -14,12 +14,13 @@ import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from .blockfacts import BlockFacts
-from .codecs import LogitCodec
-from .errors import ModelError
-from .rowstore import RowStore
-from .spool import Spool
-from .zarrshard import index_of
+from stillroom.storage.codecs.registry import LogitCodec
+from stillroom.storage.errors import ModelError
+from stillroom.storage.spill.byte_spool import Spool
+from stillroom.storage.spill.row_buffer import RowStore
+
+from .encoding_loss import BlockFacts
+from .shard_index import index_of
 
 _CHUNK = "c/0/0/0/0"
 
@@ -44,7 +45,7 @@ class Encoding:
     classes: int
     temperatures: Sequence[float]
 
-    def said(self) -> dict[str, Any]:
+    def zarr_kwargs(self) -> dict[str, Any]:
         """What Zarr is told of it when an array is made."""
         return {
             "dtype": self.codec.dtype,
@@ -79,7 +80,7 @@ class LogitShard:
         self._memory: dict[str, Buffer] = {}
         # One inner chunk as an array of its own, which Zarr encodes with the same codecs into the same bytes.
         shape = (1, 1, encoding.chunk, encoding.classes)
-        array = zarr.create_array(MemoryStore(self._memory), shape=shape, chunks=shape, **encoding.said())
+        array = zarr.create_array(MemoryStore(self._memory), shape=shape, chunks=shape, **encoding.zarr_kwargs())
         self._scratch = array.with_config({"write_empty_chunks": True})
 
     def put(self, view: int, slots: npt.NDArray[np.int64], logits: npt.NDArray[np.float32]) -> None:
@@ -109,7 +110,7 @@ class LogitShard:
             self._next += 1
 
     def finish(self) -> tuple[Spool, dict[str, Any]]:
-        """The shard, and what encoding it lost; see `blockfacts`. All rows have come."""
+        """The shard, and what encoding it lost; see `encoding_loss`. All rows have come."""
         assert self._next == self._views
         self._data.write(index_of(self._sizes))
         return self._data, self._facts.facts(len(self._sizes), len(self._data))

@@ -1,4 +1,4 @@
-"""Writing one teacher's arrays, a task at a time: objects first, the record last. Blocks are written by `blockwriter`.
+"""Writing one teacher's arrays, a task at a time: objects first, the record last. Blocks are written by `block`.
 
 Knows numbers, shards, views and slots; nothing of images or models.
 """
@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from .codecs import TransformModel
-from .fingerprint import Fingerprint, fingerprint_digest
-from .layout import (
+from stillroom.storage.cache.layout import (
     CANARIES,
     CHUNK_LIMIT,
     DIGESTS,
@@ -26,10 +24,13 @@ from .layout import (
     layouts_folder,
     teacher_folder,
 )
-from .ledger import Ledger, Record
-from .logitarray import LogitFiller, refuse_other_teacher
-from .logits import TeacherInfo
-from .zarrstore import RecordingStore
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.cache.zarr_store import RecordingStore
+from stillroom.storage.codecs.registry import TransformModel
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger, Record
+
+from .array_encoder import LogitFiller, refuse_other_teacher
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TeacherWriter:
             shards=(1, block, self.layout.shard_slots(self.info.classes), self.info.classes),
             chunks=(1, 1, self.layout.chunk_slots(self.info.classes), self.info.classes),
             dimension_names=["shard", "view", "slot", "class"],
-            **self.filler.encoding.said(),
+            **self.filler.encoding.zarr_kwargs(),
         )
         group.create_array(
             DIGESTS,

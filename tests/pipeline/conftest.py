@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillroom.pipeline.accept import Accepted, examine
+from stillroom.pipeline.images.decode_check import Accepted, examine
 
 COUNT = 200
 

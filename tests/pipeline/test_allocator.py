@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from stillroom.pipeline.allocator import keep_freed_memory
+from stillroom.pipeline.device.malloc import keep_freed_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 
 PAGES_OF_ROUNDS = """
 import resource, threading
 import torch
-from stillroom.pipeline.allocator import keep_freed_memory
+from stillroom.pipeline.device.malloc import keep_freed_memory
 said = keep_freed_memory()
 def rounds():
     for megabytes in (1, 20, 70):  # below, and far above, what glibc would take from the heap by itself

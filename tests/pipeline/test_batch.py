@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from stillroom.pipeline.batch import Batch
+from stillroom.pipeline.replay.batch import Batch
 
 
 def test_tensors_move_and_the_rest_stays():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.pipeline.config import load_config, parse_config
-from stillroom.pipeline.settings import CacheSection
+from stillroom.pipeline.config.config import load_config, parse_config
+from stillroom.pipeline.config.sections import CacheSection
 from stillroom.storage.errors import ConfigError
 
 WHOLE = """

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from stillroom.pipeline.graphs import Graph
-from stillroom.pipeline.lanes import CudaLane, to_device
+from stillroom.pipeline.device.cuda_graph import Graph
+from stillroom.pipeline.device.streams import CudaStreams, to_device
 
 GPU = torch.device("cuda", 0)
 
@@ -90,9 +90,9 @@ def cuda(monkeypatch):
 
 
 def test_a_copy_waits_for_the_work_before_it_and_the_host_for_the_copy(cuda, monkeypatch):
-    lane = CudaLane(GPU)
+    streams = CudaStreams(GPU)
     monkeypatch.setattr(torch, "empty", cuda.empty)
-    arrival = lane.fetch(Pixels(cuda))
+    arrival = streams.fetch(Pixels(cuda))
     assert cuda == ["copies waits for caller", "copy on copies, queued", "event on copies", "kept for copies"]
     assert arrival.late
     arrival.get()
@@ -100,11 +100,11 @@ def test_a_copy_waits_for_the_work_before_it_and_the_host_for_the_copy(cuda, mon
 
 
 def test_work_on_a_lane_is_on_its_own_stream_and_the_taker_waits_for_it_on_the_device(cuda, monkeypatch):
-    lane = CudaLane(GPU)
+    streams = CudaStreams(GPU)
     monkeypatch.setattr(torch, "empty", cuda.empty)
-    with lane.taken():
-        lane.fetch(Pixels(cuda))
-        join = lane.mark()
+    with streams.taken():
+        streams.fetch(Pixels(cuda))
+        join = streams.mark()
     join([Pixels(cuda), Pixels(cuda)])
     assert cuda[0] == "copies waits for work"
     assert cuda[-4:] == ["event on work", "caller waits for event of work", "kept for caller", "kept for caller"]
@@ -113,7 +113,7 @@ def test_work_on_a_lane_is_on_its_own_stream_and_the_taker_waits_for_it_on_the_d
 
 def test_what_is_on_the_host_already_is_not_fetched(cuda):
     tensor = torch.zeros(3)
-    assert CudaLane(GPU).fetch(tensor).get() is tensor
+    assert CudaStreams(GPU).fetch(tensor).get() is tensor
     assert cuda == []
 
 

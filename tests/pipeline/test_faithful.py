@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from stillroom.pipeline.faithful import faithfulness
-from stillroom.storage.ledger import Record
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.losses import FACTS
+from stillroom.pipeline.replay.codec_guarantee import faithfulness
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.ledger.ledger import Record
+from stillroom.storage.writers.loss_summary import FACTS
 
 LOST = {
     "name": "",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
-from stillroom.pipeline.seeds import seeds_of, uid_of
+from stillroom.pipeline.rng.seeds import seeds_of, uid_of
 
 GOLDEN = Path(__file__).with_name("golden.json")
 KEYS = [f"class{number % 7}/photo{number:03d}" for number in range(100)]

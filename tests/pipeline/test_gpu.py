@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.pipeline import render as render_module
-from stillroom.pipeline.ahead import Ahead
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
-from stillroom.pipeline.hashing import Hasher
-from stillroom.pipeline.lanes import lane_of
-from stillroom.pipeline.mix import to_images
-from stillroom.pipeline.models import Preprocessing
-from stillroom.pipeline.render import Renderer, digests
-from stillroom.pipeline.request import Request
+from stillroom.pipeline.device.prefetch import Ahead
+from stillroom.pipeline.device.streams import streams_of
+from stillroom.pipeline.models.factory import Preprocessing
+from stillroom.pipeline.render import renderer as render_module
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer, digests
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.render.view_digests import Hasher
 
 pytestmark = [
     pytest.mark.gpu,
@@ -120,19 +120,19 @@ def test_every_level_and_share_is_mixed_and_normalised_to_the_same_bits():
 
 
 def test_what_is_fetched_is_what_was_queued_before_it(many_photos):
-    lane = lane_of(torch.device("cuda", 0))
+    streams = streams_of(torch.device("cuda", 0))
     busy = torch.rand(2048, 2048, device="cuda")
     arrivals = []
     for number in range(20):
         busy = torch.tanh(busy @ busy)
-        arrivals.append(lane.fetch(torch.full((1000, 1000), number, device="cuda") + (busy.sum() * 0).int()))
+        arrivals.append(streams.fetch(torch.full((1000, 1000), number, device="cuda") + (busy.sum() * 0).int()))
     assert [int(item.get().float().mean()) for item in arrivals] == list(range(20))
     assert all(item.get().is_pinned() for item in arrivals)
 
 
 def test_digests_beside_the_work_are_those_of_the_pixels(many_photos, views):
     pixels = render(many_photos, views, np.arange(200), 64)
-    hasher = Hasher(lane_of(pixels.device))
+    hasher = Hasher(streams_of(pixels.device))
     asked = [hasher.begin(pixels[start : start + 50]) for start in range(0, 200, 50)]
     assert np.array_equal(np.concatenate([found() for found in asked]), digests(pixels))
 
@@ -147,8 +147,8 @@ def test_items_made_ahead_are_whole_when_they_are_used():
                 busy = torch.tanh(busy @ busy)
             yield torch.full((256, 1024), number, device="cuda") + (busy.sum() * 0).int()
 
-    lane = lane_of(torch.device("cuda", 0))
-    sums = [item.double().mean() for item in Ahead(made(), lane, lambda item: [item])]
+    streams = streams_of(torch.device("cuda", 0))
+    sums = [item.double().mean() for item in Ahead(made(), streams, lambda item: [item])]
     assert [float(item) for item in sums] == list(range(30))
 
 

@@ -10,11 +10,11 @@ import pytest
 from trials import hostile, images
 
 from stillroom.pipeline.augment.recipe import centre_views
-from stillroom.pipeline.container import outline
-from stillroom.pipeline.quarantine import Quarantine
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.request import Request
-from stillroom.pipeline.verdict import Accepted, Rejected
+from stillroom.pipeline.images.container_check import outline
+from stillroom.pipeline.images.sandbox import Quarantine
+from stillroom.pipeline.images.verdict import Accepted, Rejected
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
 from stillroom.storage.errors import DataError
 
 GOOD = images.real()["jpeg"]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from trials.late import LateLane
 
-from stillroom.pipeline.ahead import Ahead
-from stillroom.pipeline.batch import Batch
-from stillroom.pipeline.device import own_device
-from stillroom.pipeline.hashing import Hasher
-from stillroom.pipeline.lanes import Lane, lane_of, to_device
-from stillroom.pipeline.mix import _operation_by_operation, to_images
-from stillroom.pipeline.render import digests
+from stillroom.pipeline.device.device import own_device
+from stillroom.pipeline.device.prefetch import Ahead
+from stillroom.pipeline.device.streams import Streams, streams_of, to_device
+from stillroom.pipeline.render.mixup import _operation_by_operation, to_images
+from stillroom.pipeline.render.renderer import digests
+from stillroom.pipeline.render.view_digests import Hasher
+from stillroom.pipeline.replay.batch import Batch
 
 PIXELS = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -24,26 +24,26 @@ def makers():
     return [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
-@pytest.mark.parametrize("lane", [Lane(torch.device("cpu")), LateLane()])
-def test_digests_that_are_asked_for_later_are_those_of_the_pixels(lane):
-    hasher = Hasher(lane)
+@pytest.mark.parametrize("lane", [Streams(torch.device("cpu")), LateLane()])
+def test_digests_that_are_asked_for_later_are_those_of_the_pixels(streams):
+    hasher = Hasher(streams)
     asked = [hasher.begin(PIXELS[start:]) for start in range(4)]
     for start, found in enumerate(asked):
         assert np.array_equal(found(), digests(PIXELS[start:]))
 
 
 def test_late_pixels_are_hashed_beside_the_thread_that_asks():
-    lane = LateLane()
-    Hasher(lane).begin(PIXELS)()
-    assert lane.waited
-    assert threading.current_thread().name not in lane.waited
+    streams = LateLane()
+    Hasher(streams).begin(PIXELS)()
+    assert streams.waited
+    assert threading.current_thread().name not in streams.waited
 
 
 def test_the_host_has_nothing_to_wait_for():
-    lane = lane_of(torch.device("cpu"))
-    assert not lane.beside
-    assert not lane.fetch(PIXELS).late
-    assert lane.fetch(PIXELS).get() is PIXELS
+    streams = streams_of(torch.device("cpu"))
+    assert not streams.beside
+    assert not streams.fetch(PIXELS).late
+    assert streams.fetch(PIXELS).get() is PIXELS
     assert to_device(PIXELS, torch.device("cpu")) is PIXELS
 
 
@@ -59,11 +59,11 @@ def tens(count, log=None):
 
 
 def test_items_come_in_order_from_another_thread_and_are_taken_over():
-    lane, log = LateLane(), []
-    found = list(Ahead(tens(7, log), lane, lambda item: [item]))
+    streams, log = LateLane(), []
+    found = list(Ahead(tens(7, log), streams, lambda item: [item]))
     assert [int(item[0]) for item in found] == [0, 10, 20, 30, 40, 50, 60]
     assert set(log) == {"ahead", "closed"}
-    assert lane.joined == 7
+    assert streams.joined == 7
 
 
 def test_no_more_are_made_than_asked_for_and_one():

@@ -7,7 +7,7 @@ import pytest
 
 from stillroom.pipeline.augment.operation import Operation
 from stillroom.pipeline.augment.recipe import Recipe
-from stillroom.pipeline.settings import Student, Teacher
+from stillroom.pipeline.config.sections import Student, Teacher
 from stillroom.storage.errors import StoreError
 
 FIRST = {

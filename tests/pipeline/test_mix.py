@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.pipeline.buffers import Buffers
-from stillroom.pipeline.mix import _operation_by_operation, to_images
+from stillroom.pipeline.device.buffer_pool import Buffers
+from stillroom.pipeline.render.mixup import _operation_by_operation, to_images
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 7), st.booleans(), st.integers(0, 2**32 - 1))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from stillroom.pipeline.models import Weights, build_model, start_from
-from stillroom.pipeline.optim import build_optimizer, rate_at, schedule_of
-from stillroom.pipeline.settings import Student
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.models.factory import Weights, build_model, start_from
+from stillroom.pipeline.train.optimizers import build_optimizer, rate_at, schedule_of
 from stillroom.storage.errors import ModelError
 
 NAMES = ("adamw", "sgd", "lamb", "shampoo")

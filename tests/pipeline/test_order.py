@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.pipeline import order as order_module
-from stillroom.pipeline.order import LANES, Order, last_uses
+from stillroom.pipeline.replay import epoch_order as order_module
+from stillroom.pipeline.replay.epoch_order import LANES, Order, last_uses
 from stillroom.storage.errors import ConfigError
 
 orders = st.builds(

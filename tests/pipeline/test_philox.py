@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.pipeline.philox import join, philox4x32, split, unit
+from stillroom.pipeline.rng.philox import join, philox4x32, split, unit
 
 words = st.integers(0, 2**32 - 1)
 counters, keys = st.tuples(words, words, words, words), st.tuples(words, words)

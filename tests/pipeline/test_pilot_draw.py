@@ -6,13 +6,13 @@ import torch
 from trials.answers import into
 
 from stillroom.pipeline.augment.recipe import Recipe
-from stillroom.pipeline.blocks import BlockMaker
-from stillroom.pipeline.models import build_model, preprocessing_of
-from stillroom.pipeline.pilot import MOST_SHARDS, draw_pilot
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.seeds import seeds_of
-from stillroom.pipeline.teach import LoadedTeacher
-from stillroom.storage.index import ShardIndex
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
+from stillroom.pipeline.models.teacher import LoadedTeacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.rng.seeds import seeds_of
+from stillroom.pipeline.teacher.blocks import BlockMaker
+from stillroom.pipeline.teacher.pilot_sample import MOST_SHARDS, draw_pilot
+from stillroom.storage.dataset.index import ShardIndex
 
 GOLDEN = [(0, [22, 38], [8, 20, 26]), (1, [4, 15, 18, 24], [0, 7, 27]), (2, [17, 33, 44], [3, 4, 22])]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stillroom.pipeline import accept
-from stillroom.pipeline.accept import Accepted, Rejected, examine
+from stillroom.pipeline.images import decode_check
+from stillroom.pipeline.images.decode_check import Accepted, Rejected, examine
 
 
 def test_verdicts_come_in_the_order_of_the_images(many_photos):
@@ -17,6 +17,6 @@ def test_verdicts_come_in_the_order_of_the_images(many_photos):
 
 def test_an_image_that_gets_no_verdict_is_a_fault_of_ours_and_never_left_out(many_photos, monkeypatch):
     """It would have moved every later verdict to the image before."""
-    monkeypatch.setattr(accept, "runs", lambda places, *_: [places[:-1]])
+    monkeypatch.setattr(decode_check, "runs", lambda places, *_: [places[:-1]])
     with pytest.raises(AssertionError, match="1 images were not judged"):
         examine(many_photos.images[:3], 10**8)

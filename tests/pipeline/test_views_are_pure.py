@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
-from stillroom.pipeline.mix import to_images
-from stillroom.pipeline.render import Renderer, digests
-from stillroom.pipeline.request import Request
+from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.renderer import Renderer, digests
+from stillroom.pipeline.render.request import Request
 from stillroom.storage.errors import DataError
 
 VIEWS = 5
@@ -71,7 +71,7 @@ def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(photo_of_size
     sizes = zip(height.tolist(), width.tolist(), strict=True)
     images = [photo_of_size(*size, number) for number, size in enumerate(sizes)]
     views = draw_views(recipe, np.arange(len(tiles), dtype=np.uint64), 0, height, width)
-    monkeypatch.setattr("stillroom.pipeline.request.DECODED_PIXELS", 3 * 80 * 90)
+    monkeypatch.setattr("stillroom.pipeline.render.request.DECODED_PIXELS", 3 * 80 * 90)
     parts = Request(images, [views]).cut(height.astype(np.int64) * width, most)
     assert [len(part.images) for part in parts] == expected
     renderer = Renderer((SIZE,), 64, operations=recipe.acting)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from stillroom.pipeline.augment.operations.flip import Flip
 from stillroom.pipeline.augment.recipe import Views
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.request import Request
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
 
 SIZE = 40
 WINDOWS = 24

@@ -9,8 +9,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from stillroom.storage.claims import claims_in
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.claims import claims_in
+from stillroom.storage.objects.local import LocalPlace
 
 SMALL = ["submit.memory=300M", "submit.cpus=1", "submit.jobs=3"]
 

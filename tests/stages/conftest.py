@@ -9,12 +9,12 @@ import torch
 from trials.array import Array
 from trials.tiny import make_inputs
 
-from stillroom.pipeline.config import parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.stages.digits import write_digits
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
+from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.ingest.demo_digits import write_digits
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
 
 BASE = {
     "data": {"holdout": 0.2, "samples_per_shard": 64},

@@ -11,14 +11,14 @@ import torch
 from trials.answers import into
 from trials.late import LateLane
 
-from stillroom.pipeline import shared as shared_module
-from stillroom.pipeline.blocks import BlockMaker
-from stillroom.pipeline.hashing import Hasher
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.teach import load_teacher
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.view_digests import Hasher
+from stillroom.pipeline.replay import shared_pass as shared_module
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher.blocks import BlockMaker
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import StillroomError, ViewMismatchError
 
 
@@ -31,7 +31,7 @@ def cached(make_run):
 def late(monkeypatch):
     """Every pass is on a late lane."""
     lane = LateLane()
-    monkeypatch.setattr(shared_module, "lane_of", lambda _: lane)
+    monkeypatch.setattr(shared_module, "streams_of", lambda _: lane)
     return lane
 
 
@@ -53,7 +53,7 @@ def test_batches_made_ahead_are_those_made_in_turn(cached, monkeypatch, more):
     size = {"size": more.pop("size", 32)}
     data, cache = str(cached.data_place), Cache(cached.cache_place)
     plain = ReplayLoader(cache, data=data, batch_size=16, seed=4, threads=1, **size, **more)
-    monkeypatch.setattr(shared_module, "lane_of", lambda _: lane)
+    monkeypatch.setattr(shared_module, "streams_of", lambda _: lane)
     lane = LateLane()
     ahead = ReplayLoader(cache, data=data, batch_size=16, seed=4, threads=1, **size, **more)
     for epoch, start in ((0, 0), (1, 3)):

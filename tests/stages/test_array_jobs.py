@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from stillroom.stages.arrayjob import ArrayJob
-from stillroom.stages.executors import Executor, InProcess, execute
-from stillroom.stages.job import Job
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.stage import Stage, Task
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
+from stillroom.stages.executors.array_index import Job
+from stillroom.stages.executors.array_job import ArrayJob
+from stillroom.stages.run.executor import Executor, InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.stage import Stage, Task
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.local import LocalPlace
 
 
 @pytest.mark.slow

@@ -16,12 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.models import build_model
-from stillroom.stages.cli import main
-from stillroom.storage.cache import Cache
-from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.place import TEMPORARY
-from stillroom.storage.urls import open_place
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.cli.main import main
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
+from stillroom.storage.objects.base import TEMPORARY
+from stillroom.storage.objects.urls import open_place
 
 CONSOLE = Path(sys.executable).with_name("stillroom")
 
@@ -108,7 +108,7 @@ def assert_records_are_true(folder):
         assert not [name for name in place.list() if TEMPORARY in name]
         for record in Ledger(place).records():
             for name, written in record.objects.items():
-                assert Written.of(place.read(name)) == written
+                assert ObjectDigest.of(place.read(name)) == written
 
 
 # Usage and configuration: exit status 2, before anything is written

@@ -11,20 +11,21 @@ import torch
 from trials.answers import into
 
 from stillroom.pipeline.augment.recipe import Recipe
-from stillroom.pipeline.blocks import BlockMaker, held_at_once, views_at_once
-from stillroom.pipeline.evaluation import EvaluationSet
-from stillroom.pipeline.models import build_model, preprocessing_of
-from stillroom.pipeline.render import Renderer, digests
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.teach import LoadedTeacher
-from stillroom.stages import recheck, workers
-from stillroom.storage.blockwriter import BlockWriter
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset, shard_name
-from stillroom.storage.encoded import Allowance, Fetched, extent
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
+from stillroom.pipeline.models.teacher import LoadedTeacher
+from stillroom.pipeline.render.renderer import Renderer, digests
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher.blocks import BlockMaker, held_at_once, views_at_once
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.teacher import worker_cache
+from stillroom.stages.verify import views as recheck
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import canary_place
+from stillroom.storage.dataset.dataset import Dataset, shard_name
+from stillroom.storage.dataset.encoded_images import Allowance, Fetched, extent
 from stillroom.storage.errors import DamagedObjectError
-from stillroom.storage.layout import canary_place
-from stillroom.storage.urls import open_place
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers.block import BlockWriter
 
 SIZES = {"samples_per_shard": 24}
 
@@ -164,13 +165,13 @@ def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path,
             folder=tmp_path / name,
         )
         if bounded:
-            monkeypatch.setattr(workers, "views_at_once", lambda *_: 1)
-            monkeypatch.setattr("stillroom.stages.teacherwork.BlockWriter", writer)
-            monkeypatch.setattr(workers, "held_at_once", lambda *_: held_at_once(32, 0, 64))
-        workers.block_maker.cache_clear()
+            monkeypatch.setattr(worker_cache, "views_at_once", lambda *_: 1)
+            monkeypatch.setattr("stillroom.stages.teacher.work.BlockWriter", writer)
+            monkeypatch.setattr(worker_cache, "held_at_once", lambda *_: held_at_once(32, 0, 64))
+        worker_cache.block_maker.cache_clear()
         run_stages(config, "ingest", "seeds", "teacher")
         monkeypatch.undo()
-        workers.block_maker.cache_clear()
+        worker_cache.block_maker.cache_clear()
         place = config.cache_place
         caches.append({found: place.read(found) for found in place.list() if not found.startswith("ledger")})
     assert held_at_once(32, 0, 64) == 64
@@ -217,9 +218,9 @@ def test_what_a_teacher_renders_at_once_fits(samples, batch, megabytes):
 
 _PROCESS = """
 import json, sys
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.storage.cache import Cache
-from stillroom.storage.urls import open_place
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.objects.urls import open_place
 def peak():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 cache, data, megabytes = sys.argv[1:]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.pipeline.models import build_model, preprocessing_of
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.teach import load_teacher
-from stillroom.pipeline.trainer import Trainer, from_cache, from_teacher
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.train.trainer import Trainer, from_cache, from_teacher
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 
 STEPS = 40
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from stillroom.stages import checkpoint
-from stillroom.storage.localplace import LocalPlace
+from stillroom.stages.student import checkpoint
+from stillroom.storage.objects.local import LocalPlace
 
 
 def test_a_profiler_that_holds_a_frame_does_not_stop_it(tmp_path, monkeypatch):

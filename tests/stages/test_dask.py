@@ -11,19 +11,21 @@ from types import SimpleNamespace
 import distributed
 import pytest
 
-from stillroom.stages import dask, daskcluster, daskwave, daskworker
-from stillroom.stages.dask import Dask
-from stillroom.stages.daskcluster import open_fleet
-from stillroom.stages.daskwave import RETRIES
-from stillroom.stages.executors import execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.stage import Home, Stage, Task
-from stillroom.stages.stop import Stopped, StopRequest
-from stillroom.storage.claims import Claims, claims_in
+from stillroom.stages.executors.dask import cluster as daskcluster
+from stillroom.stages.executors.dask import executor as dask
+from stillroom.stages.executors.dask import wave, worker
+from stillroom.stages.executors.dask.cluster import open_fleet
+from stillroom.stages.executors.dask.executor import Dask
+from stillroom.stages.executors.dask.wave import RETRIES
+from stillroom.stages.run.executor import execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.shutdown import Stopped, StopRequest
+from stillroom.stages.run.stage import RecordLocation, Stage, Task
 from stillroom.storage.errors import ConfigError, DataError, StillroomError
-from stillroom.storage.fingerprint import digest
-from stillroom.storage.ledger import Ledger, Record
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.claims import Claims, claims_in
+from stillroom.storage.ledger.fingerprint import digest
+from stillroom.storage.ledger.ledger import Ledger, Record
+from stillroom.storage.objects.local import LocalPlace
 
 ANY = "127.0.0.1:0"
 
@@ -53,10 +55,10 @@ class Work:
         self.told = Told()
         self.stop = StopRequest()
         self.pinned = []
-        monkeypatch.setattr(daskworker, "stage_named", lambda _: self.stage)
-        monkeypatch.setattr(daskworker, "pin_threads", self.pinned.append)
-        monkeypatch.setattr(daskwave, "_LATER_SECONDS", 0.05)
-        monkeypatch.setattr(daskworker, "_TELL_SECONDS", 0.0)
+        monkeypatch.setattr(worker, "stage_named", lambda _: self.stage)
+        monkeypatch.setattr(worker, "pin_threads", self.pinned.append)
+        monkeypatch.setattr(wave, "_LATER_SECONDS", 0.05)
+        monkeypatch.setattr(worker, "_TELL_SECONDS", 0.0)
 
     def run(self, body, names, *, units=10, claimed=False, resumable=False):
         def one(config, task, advance):
@@ -67,7 +69,7 @@ class Work:
             return {}
 
         tasks = [Task(name, 0, units) for name in names]
-        homes = (lambda _, task: [Home(self.place, task.name, task.name)]) if claimed else None
+        homes = (lambda _, task: [RecordLocation(self.place, task.name, task.name)]) if claimed else None
         ledger = Ledger(self.place)
         self.stage = Stage(
             "s", "units", lambda _: tasks, lambda _: lambda task: ledger.has(task.name), one,
@@ -266,10 +268,10 @@ def test_a_worker_whose_time_is_up_ends_between_two_tasks(monkeypatch, tmp_path)
         def body(name, advance):
             by.append(distributed.get_worker().address)
             if name == "task 2":  # it takes an hour, says the clock
-                monkeypatch.setattr(daskworker.time, "monotonic", lambda: began + 3000)
+                monkeypatch.setattr(worker.time, "monotonic", lambda: began + 3000)
                 cluster.scale(2)
 
-        monkeypatch.setattr(daskworker, "time", SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep))
+        monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=time.monotonic, sleep=time.sleep))
         assert work.run(body, names(6)).ran == 6
         assert sorted(work.begun) == names(6), "none was left in hand"
         assert set(by[:3]) == first

@@ -11,10 +11,10 @@ import distributed
 import pytest
 import torch
 
-from stillroom.pipeline.cluster import Submit
-from stillroom.stages import daskcluster, daskslurm
-from stillroom.stages.daskcluster import open_fleet
-from stillroom.stages.daskworker import StageOnWorker
+from stillroom.pipeline.config.submit import Submit
+from stillroom.stages.executors.dask import cluster, slurm
+from stillroom.stages.executors.dask.cluster import open_fleet
+from stillroom.stages.executors.dask.worker import StageOnWorker
 from stillroom.storage.errors import ConfigError, StillroomError
 
 
@@ -41,8 +41,8 @@ class LocalCUDACluster(distributed.LocalCluster):
 
 def devices_of_a_worker():
     """Where a teacher and a renderer would be, were there the GPUs that are promised."""
-    from stillroom.pipeline.device import own_device
-    from stillroom.pipeline.render import Renderer
+    from stillroom.pipeline.device.device import own_device
+    from stillroom.pipeline.render.renderer import Renderer
 
     torch.cuda.is_available = lambda: True
     own = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[0]
@@ -61,19 +61,19 @@ def test_each_gpu_has_a_worker_to_which_it_is_the_first(monkeypatch):
         assert LocalCUDACluster.asked["n_workers"] == 2
         assert LocalCUDACluster.asked["threads_per_worker"] == 1
         assert LocalCUDACluster.asked["host"] == "127.0.0.1"
-        assert fleet.threads == daskcluster._threads(2)
+        assert fleet.threads == cluster._threads(2)
     finally:
         fleet.close()
 
 
 @pytest.mark.slow
 def test_a_worker_that_closing_has_left_is_ended():
-    left = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name=daskcluster._WORKER + " x")
+    left = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), name=cluster._WORKER + " x")
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     left.start()
     other.start()
     try:
-        daskcluster._end_children()
+        cluster._end_children()
         assert not left.is_alive()
         assert other.is_alive()
     finally:
@@ -86,10 +86,10 @@ def test_a_worker_that_closing_has_left_is_ended():
 def test_nannies_call_their_workers_what_we_look_for():
     fleet = open_fleet("local", 1, None, "teacher")
     try:
-        assert [child.name.startswith(daskcluster._WORKER) for child in multiprocessing.active_children()] == [True]
+        assert [child.name.startswith(cluster._WORKER) for child in multiprocessing.active_children()] == [True]
     finally:
         fleet.close()
-    assert not [child for child in multiprocessing.active_children() if child.name.startswith(daskcluster._WORKER)]
+    assert not [child for child in multiprocessing.active_children() if child.name.startswith(cluster._WORKER)]
 
 
 def test_what_cuda_lacks_is_said(monkeypatch):
@@ -123,14 +123,14 @@ def test_workers_share_the_cores(monkeypatch, cores, workers, wanted, threads):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if wanted is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", wanted)
-    assert daskcluster._threads(workers) == threads
+    assert cluster._threads(workers) == threads
 
 
 def script(asked, folder):
     """The batch script that dask-jobqueue makes of it."""
     from dask_jobqueue.slurm import SLURMJob
 
-    ours = daskslurm.arguments(asked, "teacher", folder)
+    ours = slurm.arguments(asked, "teacher", folder)
     for name in ("security", "shared_temp_directory"):  # of the cluster, not of its jobs
         del ours[name]
     return SLURMJob("tls://scheduler:1", "name", **ours).job_script()
@@ -159,7 +159,7 @@ def test_a_worker_of_slurm_is_a_job_as_the_config_wants_jobs(tmp_path, monkeypat
     assert words[words.index("--nthreads") + 1] == "1"
     retires, differs = (int(words[words.index(name) + 1][:-1]) for name in ("--lifetime", "--lifetime-stagger"))
     assert differs > 0
-    assert 3 * 3600 < retires < retires + differs <= 4 * 3600 - daskslurm.MARGIN_SECONDS
+    assert 3 * 3600 < retires < retires + differs <= 4 * 3600 - slurm.MARGIN_SECONDS
 
 
 def test_without_a_wall_time_the_partitions_own_holds_and_nobody_retires(tmp_path):
@@ -173,7 +173,7 @@ def test_without_a_wall_time_the_partitions_own_holds_and_nobody_retires(tmp_pat
     [("90", 5400), ("90:30", 5430), ("1:2:3", 3723), ("2-3", 183600), ("2-3:4", 183840), ("2-3:4:5", 183845)],
 )
 def test_slurms_wall_times(text, seconds):
-    assert daskslurm.seconds_of(text) == seconds
+    assert slurm.seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ def test_slurms_wall_times(text, seconds):
 )
 def test_what_no_worker_can_be_is_refused(tmp_path, table, message):
     with pytest.raises(ConfigError, match=message):
-        daskslurm.arguments(Submit(**table), "teacher", tmp_path)
+        slurm.arguments(Submit(**table), "teacher", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a b", "100%", "it's"])
 def test_a_folder_that_dask_jobqueue_does_not_quote_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"set submit\.dir"):
-        daskslurm.arguments(Submit(), "teacher", tmp_path / name)
+        slurm.arguments(Submit(), "teacher", tmp_path / name)
 
 
 def watched_and_given():
@@ -202,7 +202,7 @@ def watched_and_given():
         torch.ones(2**24)
     pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     share = pages / (30 * 2**26 / resource.getpagesize())
-    return {name: dask.config.get(name) for name in daskcluster.UNWATCHED}, share
+    return {name: dask.config.get(name) for name in cluster.UNWATCHED}, share
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_a_worker_of_ours_keeps_its_memory_and_is_not_sampled(monkeypatch):
         fleet.client.register_plugin(StageOnWorker("token", "teacher", None, False, 1, None, True), name="token")
         after = fleet.client.run(watched_and_given)
         ((watched, given),) = before.values()
-        assert watched == daskcluster.UNWATCHED
+        assert watched == cluster.UNWATCHED
         assert given > 0.9  # Dask has each tensor given back
         ((_, given),) = after.values()
         assert given < 0.4

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from trials import daskhooks
 
-from stillroom.storage.claims import claims_in
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.claims import claims_in
+from stillroom.storage.objects.local import LocalPlace
 
 TESTS = Path(daskhooks.__file__).parents[1]
 

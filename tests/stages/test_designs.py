@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from stillroom.pipeline.augment.recipe import Recipe, centre_views, draw_views
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.request import Request
-from stillroom.pipeline.teach import load_teacher
-from stillroom.pipeline.trainer import from_cache
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.train.trainer import from_cache
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, MissingObjectError
 
 SIZE, TEMPERATURE = 32, 3.0

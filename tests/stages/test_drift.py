@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.pipeline import drift as drift_module
-from stillroom.pipeline import evaluation as evaluation_module
-from stillroom.pipeline import shared as shared_module
-from stillroom.pipeline.drift import measure_drift
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.teach import load_teacher
-from stillroom.stages.student import notes
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.replay import shared_pass as shared_module
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher import backend_drift as drift_module
+from stillroom.pipeline.teacher import evaluation as evaluation_module
+from stillroom.pipeline.teacher.backend_drift import measure_drift
+from stillroom.stages.student.stage import notes
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, FingerprintError, ViewMismatchError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 
 class Other(Renderer):

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-import stillroom.stages.probe as probe
-from stillroom.stages.estimate import estimate
-from stillroom.stages.estimatetext import in_lines
-from stillroom.stages.executors import InProcess
-from stillroom.stages.forecast import Known, Plan, forecast
-from stillroom.stages.gc import collect
-from stillroom.stages.probed import Probe, Timed, Tried
-from stillroom.stages.progress import NoProgress
+import stillroom.stages.estimate.probe as probe
+from stillroom.stages.estimate.estimate import estimate
+from stillroom.stages.estimate.forecast import Known, Plan, forecast
+from stillroom.stages.estimate.measurements import Probe, Timed, Tried
+from stillroom.stages.estimate.text import in_lines
+from stillroom.stages.maintenance.garbage import collect
 from stillroom.stages.report.page import as_toml
-from stillroom.storage.cache import Cache
+from stillroom.stages.run.executor import InProcess
+from stillroom.stages.run.progress import NoProgress
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import ConfigError
-from stillroom.storage.place import temporary_of, temporary_root
+from stillroom.storage.objects.base import temporary_of, temporary_root
 
 
 @pytest.fixture(autouse=True)
@@ -117,8 +117,8 @@ def test_gc_removes_the_scratch_folder_of_a_killed_estimate_and_of_no_other(make
 
 DIE = """
 import os, signal
-import stillroom.stages.probe as p
-from stillroom.stages.cli import main
+import stillroom.stages.estimate.probe as p
+from stillroom.stages.cli.main import main
 p.SECONDS = 0.3
 p.Probe = lambda **_: os.kill(os.getpid(), signal.SIGKILL)
 main()
@@ -178,7 +178,7 @@ def test_the_command_prints_json_alone_and_wrong_plans_are_wrong_usage(make_conf
     assert "--views is 0; give a whole number above 0" in wrong.stderr
 
 
-RUN = "import stillroom.stages.probe as p; p.SECONDS = 0.3; from stillroom.stages.cli import main; main()"
+RUN = "import stillroom.stages.estimate.probe as p; p.SECONDS = 0.3; from stillroom.stages.cli.main import main; main()"
 
 
 def test_without_a_teacher_there_is_nothing_to_estimate(make_config):

@@ -68,6 +68,6 @@ def test_a_worker_builds_its_model_and_renderer_once_and_keeps_them_no_longer_th
 
 
 def _kept():
-    from stillroom.stages import workers
+    from stillroom.stages.teacher import worker_cache
 
-    return sum(kept.cache_info().currsize for kept in (workers.loaded_teacher, workers.block_maker))
+    return sum(kept.cache_info().currsize for kept in (worker_cache.loaded_teacher, worker_cache.block_maker))

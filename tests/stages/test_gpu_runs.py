@@ -8,14 +8,14 @@ import pytest
 import torch
 from trials.answers import into
 
-from stillroom.pipeline.blocks import BlockMaker
-from stillroom.pipeline.drift import measure_drift
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.settings import Teacher
-from stillroom.pipeline.teach import load_teacher
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher.backend_drift import measure_drift
+from stillroom.pipeline.teacher.blocks import BlockMaker
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ViewMismatchError
 
 pytestmark = [

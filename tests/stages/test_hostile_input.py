@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from trials import images
 
-from stillroom.pipeline.models import build_model, load_weights, read_weights
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models.factory import build_model, load_weights, read_weights
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DataError, ModelError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 GOOD = images.real()["jpeg"]
 

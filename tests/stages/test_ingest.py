@@ -12,10 +12,10 @@ from PIL import Image, ImageOps
 from trials.mutations import mutation
 
 from stillroom.pipeline.augment.recipe import centre_views
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.request import Request
-from stillroom.stages.samples import Sample
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.stages.ingest.samples import Sample
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DataError
 
 

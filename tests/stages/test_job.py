@@ -2,7 +2,7 @@
 
 import pytest
 
-from stillroom.stages.job import find_job
+from stillroom.stages.executors.array_index import find_job
 from stillroom.storage.errors import ConfigError
 
 

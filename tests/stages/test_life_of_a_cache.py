@@ -17,9 +17,9 @@ from trials import plaincache
 from trials.dying import dying_after
 from trials.life import SHARDS, Life, as_new
 
-from stillroom.storage.cache import Cache
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import StillroomError
-from stillroom.storage.ledger import Ledger, Written
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
 
 LONG = bool(os.environ.get("STILLROOM_LONG"))
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -148,7 +148,7 @@ class LifeOfACache(RuleBasedStateMachine):
                     forms.setdefault((holding, name), []).append(written)
         for (holding, name), written in forms.items():
             if (holding, name) not in harmed and not (harmed and name.endswith("zarr.json")):
-                assert Written.of(self.life.place(holding).read(name)) in written, name
+                assert ObjectDigest.of(self.life.place(holding).read(name)) in written, name
 
     @invariant()
     def verify_fails_exactly_where_something_is_harmed(self):

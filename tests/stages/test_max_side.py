@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stillroom.storage.dataset import Dataset
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import FingerprintError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 SIDE = 64
 
@@ -93,9 +93,9 @@ _MANY = """
 import sys
 from pathlib import Path
 import numpy as np
-from stillroom.pipeline.allocator import keep_freed_memory
-from stillroom.pipeline.shrink import shrunk
-from stillroom.pipeline.verdict import Accepted
+from stillroom.pipeline.device.malloc import keep_freed_memory
+from stillroom.pipeline.images.downscale import shrunk
+from stillroom.pipeline.images.verdict import Accepted
 def held():
     return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 keep_freed_memory()

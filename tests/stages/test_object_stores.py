@@ -16,23 +16,23 @@ from trials.onetask import OneTask
 from zarr.storage import FsspecStore
 
 import stillroom
-from stillroom.stages.cachecheck import check_block, check_seeds
-from stillroom.stages.datacheck import check_data_shard, check_description
-from stillroom.stages.evaluationcheck import recheck_evaluation
-from stillroom.stages.gc import collect
-from stillroom.stages.objectcheck import check_objects
-from stillroom.stages.places import holdings
-from stillroom.stages.repair import repair
-from stillroom.stages.seal import seal_cache
-from stillroom.stages.status import status_of
-from stillroom.stages.taskcheck import check_tasks
-from stillroom.storage.cache import Cache
-from stillroom.storage.claims import Claims
-from stillroom.storage.dataset import Dataset
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.maintenance.seal import seal_cache
+from stillroom.stages.maintenance.status import status_of
+from stillroom.stages.run.places import holdings
+from stillroom.stages.verify.cache import check_block, check_seeds
+from stillroom.stages.verify.dataset import check_data_shard, check_description
+from stillroom.stages.verify.evaluation import recheck_evaluation
+from stillroom.stages.verify.objects import check_objects
+from stillroom.stages.verify.repair import repair
+from stillroom.stages.verify.tasks import check_tasks
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, DataError, ModelError, UnreachableError
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.retry import Retry
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.claims import Claims
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.retry import Retry
+from stillroom.storage.objects.urls import open_place
 
 ALL = ("ingest", "seeds", "teacher", "verify", "student", "report")
 TARS = 3

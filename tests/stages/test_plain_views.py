@@ -11,22 +11,22 @@ import torch
 import zarr
 from trials.plants import rerecord
 
-from stillroom.pipeline import teach
 from stillroom.pipeline.augment.recipe import Views
-from stillroom.pipeline.config import parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.pipeline.plain import PlainMaker
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.request import Request
-from stillroom.stages.gc import collect
-from stillroom.stages.repair import repair
-from stillroom.stages.status import status_of
-from stillroom.storage.cache import Cache
-from stillroom.storage.codecs import divergence
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.models import teacher as teach
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
+from stillroom.pipeline.teacher.plain_views import PlainMaker
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.maintenance.status import status_of
+from stillroom.stages.verify.repair import repair
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.codecs.registry import divergence
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, FingerprintError, MissingObjectError, ModelError
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.losses import FACTS
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.writers.loss_summary import FACTS
 
 CROP = 0.7
 STAGES = ("ingest", "seeds", "teacher")

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from stillroom.pipeline import backend
+from stillroom.pipeline.render import backend
 
 _PLANNED = """
 import json, sys
-from stillroom.pipeline.config import parse_config
-from stillroom.stages.registry import stage_named
+from stillroom.pipeline.config.config import parse_config
+from stillroom.stages.run.registry import stage_named
 config = parse_config(json.loads(sys.argv[1]))
 stage = stage_named("teacher")
 tasks = stage.tasks(config)
@@ -35,7 +35,7 @@ def test_the_teachers_tasks_are_planned_and_counted_without_torch(make_config, r
 
 
 def test_without_a_driver_the_backend_is_known_without_torch():
-    said = "import sys; from stillroom.pipeline import backend; backend._DRIVER = 'none.so'; "
+    said = "import sys; from stillroom.pipeline.render import backend; backend._DRIVER = 'none.so'; "
     said += "print(backend.default_backend(), 'torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True)
     assert ended.stdout.split() == ["dali-cpu", "False"]

@@ -13,15 +13,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.order import Order
-from stillroom.pipeline.ranks import Ranks
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.trainer import Trainer
-from stillroom.stages.checkpoint import load_checkpoint
-from stillroom.stages.metrics import read_metrics
-from stillroom.storage.cache import Cache
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.replay.epoch_order import Order
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.train.trainer import Trainer
+from stillroom.stages.student.checkpoint import load_checkpoint
+from stillroom.stages.student.metrics import read_metrics
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import ConfigError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 # Layer norm, no batch statistics: then the number of ranks changes nothing but roundings.
 MODEL = "timm:test_convnext"
@@ -240,7 +240,7 @@ def steady(make_config, cached, run_stages):
 
 def test_a_rank_that_does_not_see_the_checkpoint_of_the_first_is_refused(make_config, cached, run_stages, monkeypatch):
     config = student_of(make_config, cached, "apart")
-    monkeypatch.setattr(Ranks, "told", lambda self, value: value + 7)
+    monkeypatch.setattr(Ranks, "broadcast", lambda self, value: value + 7)
     with pytest.raises(ConfigError, match=r"at step 0 and the first rank at step 7; .*students/apart must be a folder"):
         run_stages(config, "student")
 

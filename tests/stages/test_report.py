@@ -15,18 +15,18 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.stages.executors import InProcess, Summary, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import NAMES, stage_named
-from stillroom.stages.report.contactsheet import contact_sheet
-from stillroom.stages.report.figures import Line, curves, histogram, thinned
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.report.charts import Line, curves, histogram, thinned
+from stillroom.stages.report.contact_sheet import contact_sheet
 from stillroom.stages.report.page import as_toml, in_bytes
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
-from stillroom.storage.layout import canary_place
-from stillroom.storage.ledger import Ledger
+from stillroom.stages.run.executor import InProcess, Summary, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import NAMES, stage_named
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import canary_place
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.ledger.ledger import Ledger
 
 SAMPLES = 12
 CANARIES = 3

@@ -4,17 +4,17 @@ import pytest
 from trials import tinyrun
 from trials.onetask import OneTask
 
-from stillroom.stages.executors import Busy
-from stillroom.stages.gc import collect
-from stillroom.stages.registry import stage_named
-from stillroom.stages.repair import repair
-from stillroom.stages.seal import seal_cache
-from stillroom.stages.status import status_of
-from stillroom.storage.claims import Claim, Claims
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.maintenance.seal import seal_cache
+from stillroom.stages.maintenance.status import status_of
+from stillroom.stages.run.executor import Busy
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.verify.repair import repair
+from stillroom.storage.cache.layout import block_task
 from stillroom.storage.errors import StoreError
-from stillroom.storage.layout import block_task
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.sealed import PARTS
+from stillroom.storage.ledger.claims import Claim, Claims
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.ledger.sealed import PARTS
 
 TASK = block_task("t", 0, 1)
 

@@ -8,13 +8,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.evaluation import EvaluationSet
-from stillroom.pipeline.models import build_model
-from stillroom.pipeline.ranks import Ranks
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.stages.assembly import student_classes, trainer_of
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.student.build import student_classes, trainer_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, DataError
 
 

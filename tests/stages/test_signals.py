@@ -11,12 +11,12 @@ from trials import signals
 from trials.onetask import TASK as ONE_TASK
 from trials.onetask import OneTask
 
-from stillroom.stages.executors import InProcess
-from stillroom.stages.exitstatus import status_of_call
-from stillroom.stages.stage import Task
-from stillroom.stages.stop import Stopped, StopRequest
-from stillroom.storage.claims import claims_in
-from stillroom.storage.localplace import LocalPlace
+from stillroom.stages.cli.exit_status import status_of_call
+from stillroom.stages.run.executor import InProcess
+from stillroom.stages.run.shutdown import Stopped, StopRequest
+from stillroom.stages.run.stage import Task
+from stillroom.storage.ledger.claims import claims_in
+from stillroom.storage.objects.local import LocalPlace
 
 
 @pytest.mark.slow

@@ -9,17 +9,17 @@ import pytest
 from trials import simulated
 from trials.onetask import TASK, OneTask
 
-from stillroom.stages.executors import attempt
-from stillroom.stages.expected import expected
-from stillroom.stages.gc import collect
-from stillroom.stages.pace import pace
-from stillroom.stages.registry import stage_named
-from stillroom.stages.stage import Task
-from stillroom.stages.status import in_lines, status_of
-from stillroom.storage import errornotes
-from stillroom.storage.claims import Claims
-from stillroom.storage.layout import block_task
-from stillroom.storage.ledger import Ledger
+from stillroom.stages.maintenance.expected_records import expected
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.maintenance.status import in_lines, status_of
+from stillroom.stages.maintenance.throughput import pace
+from stillroom.stages.run.executor import attempt
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.run.stage import Task
+from stillroom.storage.cache.layout import block_task
+from stillroom.storage.ledger import failures
+from stillroom.storage.ledger.claims import Claims
+from stillroom.storage.ledger.ledger import Ledger
 
 SMALL = simulated.Plan(70, 40, per_shard=10, per_block=10, classes=10, canaries=2)
 
@@ -67,8 +67,8 @@ def test_who_is_at_a_task_since_when(run):
 
 def test_a_failed_task_says_why_and_a_done_one_forgets(run, monkeypatch):
     task = block_task("t", 6, 3)
-    monkeypatch.setenv(errornotes.LOG, "job-7.log")
-    errornotes.leave(run.cache_place, task, ValueError("of no avail"))
+    monkeypatch.setenv(failures.LOG, "job-7.log")
+    failures.leave(run.cache_place, task, ValueError("of no avail"))
     found = teacher_of(run)
     assert found["missing"] == 13
     (failed,) = found["failed"]
@@ -81,7 +81,7 @@ def test_a_failed_task_says_why_and_a_done_one_forgets(run, monkeypatch):
 
 def test_a_damaged_note_still_says_that_the_task_failed(run):
     task = block_task("t", 6, 3)
-    run.cache_place.write(errornotes.name_of(task), b"\x00[")
+    run.cache_place.write(failures.name_of(task), b"\x00[")
     assert teacher_of(run)["failed"][0]["message"] == "the note of its error cannot be read"
 
 
@@ -97,20 +97,20 @@ def test_a_note_is_left_by_a_failing_task_and_goes_when_it_succeeds(tmp_path):
     with pytest.raises(ValueError, match="no images today"):
         attempt(broken, None, Task(TASK), lambda units: None, Claims())
     place = Ledger(one.writer().ledger.place).place
-    assert list(errornotes.notes_in(place)) == [TASK]
-    note = errornotes.read(place, TASK)
+    assert list(failures.notes_in(place)) == [TASK]
+    note = failures.read(place, TASK)
     assert "no images today" in note.message
     assert "in fail" in note.trace
     one.finish(3, Claims())
-    assert list(errornotes.notes_in(place)) == []
+    assert list(failures.notes_in(place)) == []
 
 
 def test_gc_removes_the_note_of_a_task_that_is_done_and_no_other(run):
     for task in (block_task("t", 0, 0), block_task("t", 6, 3)):
-        errornotes.leave(run.cache_place, task, ValueError("once"))
+        failures.leave(run.cache_place, task, ValueError("once"))
     removed = [item.name for item in collect(run) if item.name.endswith(".error")]
-    assert removed == [errornotes.name_of(block_task("t", 0, 0))]
-    assert list(errornotes.notes_in(run.cache_place)) == [block_task("t", 6, 3)]
+    assert removed == [failures.name_of(block_task("t", 0, 0))]
+    assert list(failures.notes_in(run.cache_place)) == [block_task("t", 6, 3)]
 
 
 def test_a_pause_is_no_part_of_the_pace():

@@ -9,16 +9,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.models import build_model
-from stillroom.pipeline.optim import build_optimizer
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.pipeline.settings import Student
-from stillroom.pipeline.trainer import Trainer
-from stillroom.stages.checkpoint import load_checkpoint
-from stillroom.stages.digits import write_digits
-from stillroom.stages.metrics import read_metrics
-from stillroom.stages.session import Session
-from stillroom.storage.cache import Cache
+from stillroom.pipeline.config.sections import Student
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.pipeline.train.optimizers import build_optimizer
+from stillroom.pipeline.train.trainer import Trainer
+from stillroom.stages.ingest.demo_digits import write_digits
+from stillroom.stages.student.checkpoint import load_checkpoint
+from stillroom.stages.student.metrics import read_metrics
+from stillroom.stages.student.session import Session
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import (
     ConfigError,
     DamagedObjectError,
@@ -27,8 +27,8 @@ from stillroom.storage.errors import (
     ModelError,
     StillroomError,
 )
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.local import LocalPlace
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_batch_larger_than_the_data_is_refused_before_the_first_step(make_conf
 
 def test_an_evaluation_that_a_kill_lost_is_made_up(make_config, cached, run_stages, monkeypatch):
     config = student_of(make_config, cached, name="unevaluated", epochs=2, checkpoint_minutes=0)
-    monkeypatch.setattr("stillroom.pipeline.evaluation.EvaluationSet.logits", _killed)
+    monkeypatch.setattr("stillroom.pipeline.teacher.evaluation.EvaluationSet.logits", _killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run_stages(config, "student")
@@ -282,7 +282,8 @@ def _killed(*_):
 
 def test_a_student_that_diverges_stops_and_leaves_no_record(make_config, cached, run_stages, monkeypatch):
     config = student_of(make_config, cached, name="diverged")
-    monkeypatch.setattr("stillroom.pipeline.trainer.kl_divergence", lambda teacher, student, _: student.sum(1) * np.nan)
+    nowhere = lambda teacher, student, _: student.sum(1) * np.nan  # noqa: E731
+    monkeypatch.setattr("stillroom.pipeline.train.trainer.kl_divergence", nowhere)
     with pytest.raises(ModelError, match=r"student 'diverged' diverged at step 0: loss nan"):
         run_stages(config, "student")
     assert Ledger(config.student_place(config.student[0])).get("student") is None

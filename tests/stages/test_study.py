@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stillroom.stages.executors import InProcess
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.study import PAGE, Study
+from stillroom.stages.run.executor import InProcess
+from stillroom.stages.run.progress import NoProgress
 from stillroom.stages.study.arms import arms_of, passes_of
-from stillroom.stages.study.outcome import Result, compare, findings
-from stillroom.stages.study.plan import Costs, Wishes, student_epochs, teacher_epochs, views_count
+from stillroom.stages.study.budget import Costs, Wishes, student_epochs, teacher_epochs, views_count
+from stillroom.stages.study.results import Result, compare, findings
+from stillroom.stages.study.study import PAGE, Study
 from stillroom.storage.errors import ConfigError, StillroomError
 
 

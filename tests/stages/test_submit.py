@@ -13,10 +13,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from stillroom.pipeline.config import load_config
-from stillroom.stages.submit import submit_run
+from stillroom.pipeline.config.config import load_config
 from stillroom.stages.submit.kubernetes import manifest
-from stillroom.stages.submit.stagejobs import jobs_of
+from stillroom.stages.submit.stage_jobs import jobs_of
+from stillroom.stages.submit.submit import submit_run
 from stillroom.storage.errors import ConfigError, StillroomError
 
 KUBERNETES = ("1.29", kubernetes_validate.latest_version())

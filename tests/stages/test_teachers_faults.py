@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from stillroom.pipeline import teach
-from stillroom.stages.built import release
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.models import teacher
+from stillroom.stages.run.build_cache import release
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ModelError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 
 def listing(place):
@@ -62,8 +62,8 @@ def spoiled(value):
 def test_a_teacher_that_answers_wrongly_stops_the_task_by_the_sample_and_writes_nothing(
     seeded, run_stages, monkeypatch, answer, said
 ):
-    monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(answer))
-    monkeypatch.setattr(teach, "load_weights", lambda *_: None)
+    monkeypatch.setattr(teacher, "build_model", lambda name, classes: Answers(answer))
+    monkeypatch.setattr(teacher, "load_weights", lambda *_: None)
     release()
     before = listing(seeded.cache_place)
     try:
@@ -90,8 +90,8 @@ def test_a_teacher_that_fails_on_the_evaluation_set_leaves_no_logits_of_it(make_
     for item in list(config.cache_place.list(name)):
         config.cache_place.delete(item)
     before = listing(config.cache_place)
-    monkeypatch.setattr(teach, "build_model", lambda name, classes: Answers(spoiled(float("nan"))))
-    monkeypatch.setattr(teach, "load_weights", lambda *_: None)
+    monkeypatch.setattr(teacher, "build_model", lambda name, classes: Answers(spoiled(float("nan"))))
+    monkeypatch.setattr(teacher, "load_weights", lambda *_: None)
     release()
     try:
         with pytest.raises(

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from stillroom.pipeline.settings import Teacher
-from stillroom.pipeline.teach import load_teacher
-from stillroom.stages import built as built_module
-from stillroom.stages import workers
-from stillroom.stages.built import release
-from stillroom.stages.session import Session
-from stillroom.storage.cache import Cache
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.stages.run import build_cache as built_module
+from stillroom.stages.run.build_cache import release
+from stillroom.stages.student.session import Session
+from stillroom.stages.teacher import worker_cache
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import FingerprintError, ModelError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 CLASSES = tuple(str(digit) for digit in range(10))
 
@@ -79,7 +79,7 @@ def test_what_the_teacher_needs_is_built_once_for_its_stages_and_let_go_before_t
     make_run, run_stages, monkeypatch
 ):
     loaded, kept = [], []
-    monkeypatch.setattr(workers, "load_teacher", lambda *about: loaded.append(about) or load_teacher(*about))
+    monkeypatch.setattr(worker_cache, "load_teacher", lambda *about: loaded.append(about) or load_teacher(*about))
     take = Session.take
     monkeypatch.setattr(Session, "take", lambda self, batch: kept.append(built()) or take(self, batch))
     release()

@@ -12,15 +12,15 @@ import torch
 import torchvision.datasets as theirs
 from conftest import encoded_photo
 
-from stillroom.pipeline.config import parse_config
-from stillroom.pipeline.torchvisionname import SPLITS, parse_torchvision
-from stillroom.stages import torchvisiondata
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
-from stillroom.stages.status import status_of
-from stillroom.stages.torchvisiondata import fetch, find
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.config.torchvision_names import SPLITS, parse_torchvision
+from stillroom.stages.ingest import torchvision
+from stillroom.stages.ingest.torchvision import fetch, find
+from stillroom.stages.maintenance.status import status_of
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, DataError, MissingObjectError
 
 
@@ -180,7 +180,7 @@ def test_files_are_found_with_their_labels_names_and_keys(name, tmp_path, monkey
 
 
 def test_every_known_name_is_laid_out_here():
-    assert LAYOUTS.keys() | {"Flowers102"} == SPLITS.keys() == torchvisiondata._KINDS.keys()
+    assert LAYOUTS.keys() | {"Flowers102"} == SPLITS.keys() == torchvision._KINDS.keys()
 
 
 def test_every_known_split_is_torchvisions(tmp_path):
@@ -188,7 +188,7 @@ def test_every_known_split_is_torchvisions(tmp_path):
     for name, splits in SPLITS.items():
         for split in splits:
             with pytest.raises((RuntimeError, OSError), match=r"not found|not present|No such file"):
-                torchvisiondata._built(name, split, tmp_path, download=False)
+                torchvision._built(name, split, tmp_path, download=False)
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_a_failed_download_says_where_to_put_the_files_and_leaves_nothing(make, 
 
 
 def test_only_ingest_downloads(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvisiondata, "_built", no_network)
+    monkeypatch.setattr(torchvision, "_built", no_network)
     config = make("torchvision:Food101?split=train")
     assert status_of(config)["stages"][0]["tasks"] is None
     with pytest.raises(MissingObjectError, match="`stillroom ingest` gets it there"):
@@ -340,7 +340,7 @@ def test_a_folder_that_is_not_what_torchvision_expects_is_named_and_left_alone(m
 
 
 def test_scipy_is_asked_for_before_anything_is_downloaded(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvisiondata, "find_spec", lambda _: None)
+    monkeypatch.setattr(torchvision, "find_spec", lambda _: None)
     with pytest.raises(DataError, match="reads the lists of Flowers102 with scipy, which is not installed"):
         ingest(make("torchvision:Flowers102?split=train"))
     assert not (tmp_path / "there").exists()

@@ -4,14 +4,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.trainer import Trainer
-from stillroom.stages.session import Session
-from stillroom.stages.stop import Stopped
-from stillroom.stages.trainmany import groups
-from stillroom.storage.cache import Cache
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.train.trainer import Trainer
+from stillroom.stages.run.shutdown import Stopped
+from stillroom.stages.student.session import Session
+from stillroom.stages.student.train_many import groups
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import TeacherLogits
 from stillroom.storage.errors import ModelError
-from stillroom.storage.logits import TeacherLogits
 
 STUDENTS = [
     {"name": "cached", "temperature": 2.0},

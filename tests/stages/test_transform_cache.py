@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 import stillroom
-from stillroom.pipeline.blocks import BlockMaker
-from stillroom.stages.executors import InProcess, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.repair import repair
+from stillroom.pipeline.teacher.blocks import BlockMaker
 from stillroom.stages.report.page import as_toml
-from stillroom.stages.teacher import STAGE
-from stillroom.storage.cache import Cache
-from stillroom.storage.codecs import fidelity
+from stillroom.stages.run.executor import InProcess, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.teacher.stage import STAGE
+from stillroom.stages.verify.repair import repair
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.codecs.registry import fidelity
 from stillroom.storage.errors import ConfigError, FingerprintError
-from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.losses import FACTS, join_losses
-from stillroom.storage.pilot import read_pilot, read_transform
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
+from stillroom.storage.writers.loss_summary import FACTS, join_losses
+from stillroom.storage.writers.pilot import read_pilot, read_transform
 
 TRANSFORM = {"codec": "transform", "canaries": 2}
 
@@ -114,7 +114,7 @@ def test_a_pilot_that_gives_another_model_is_refused_where_blocks_are_left(copie
     ledger = Cache(copied.cache_place).ledger
     for task in ("teachers/t/pilot", "teachers/t/blocks/000001.000001"):
         ledger.drop(task)
-    import stillroom.stages.pilotwork as pilot
+    import stillroom.stages.teacher.pilot_work as pilot
 
     real = pilot.fit
     monkeypatch.setattr(pilot, "fit", lambda logits, *rest: real(logits * 1.5, *rest))
@@ -177,7 +177,7 @@ def test_verify_finds_logits_of_other_views(made, make_run, tmp_path, make_confi
     ledger = Ledger(config.cache_place)
     record = ledger.get("teachers/t/blocks/000001.000000")
     config.cache_place.write(name, data)
-    ledger.put(replace(record, objects={**record.objects, name: Written.of(data)}))
+    ledger.put(replace(record, objects={**record.objects, name: ObjectDigest.of(data)}))
     failures = verified(config, run_stages)["failures"]
     assert {failure["check"] for failure in failures} == {"teacher"}
     assert all("data shard 1, view" in failure["where"] for failure in failures)

@@ -10,21 +10,21 @@ import safetensors.torch
 import webdataset
 from conftest import MODEL, encoded_photo
 
-from stillroom.pipeline.config import parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.pipeline.replay import ReplayLoader
-from stillroom.stages import probe
-from stillroom.stages.assembly import student_classes
-from stillroom.stages.classes import classes_of
-from stillroom.stages.digits import write_digits
-from stillroom.stages.estimate import estimate
-from stillroom.stages.executors import InProcess
-from stillroom.stages.patches import write_patches
-from stillroom.stages.progress import NoProgress
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.replay.loader import ReplayLoader
+from stillroom.stages.estimate import probe
+from stillroom.stages.estimate.estimate import estimate
+from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.ingest.demo_digits import write_digits
+from stillroom.stages.ingest.demo_patches import write_patches
+from stillroom.stages.run.executor import InProcess
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.student.build import student_classes
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.index import NO_LABEL
 from stillroom.storage.errors import ConfigError, DataError, FingerprintError
-from stillroom.storage.index import NO_LABEL
 
 DIGITS = tuple(str(digit) for digit in range(10))
 

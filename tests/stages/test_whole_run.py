@@ -13,11 +13,11 @@ import pytest
 import xarray
 
 import stillroom
-from stillroom.stages.status import status_of
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.stages.maintenance.status import status_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, StillroomError, ViewMismatchError
-from stillroom.storage.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 ALL = ("ingest", "seeds", "teacher", "verify", "student", "report")
@@ -156,7 +156,7 @@ def test_a_student_of_another_size_is_proved_by_a_share_of_its_batches(finished)
 
 
 def test_every_logit_is_the_teachers_own_for_the_image_that_comes_with_it(finished):
-    from stillroom.pipeline.teach import load_teacher
+    from stillroom.pipeline.models.teacher import load_teacher
 
     cache, data = Cache(finished.cache_place), Dataset(finished.data_place)
     teacher = load_teacher(finished.teacher[0], data.classes)
@@ -167,7 +167,7 @@ def test_every_logit_is_the_teachers_own_for_the_image_that_comes_with_it(finish
 
 def test_a_changed_view_is_refused_by_the_student(copied, monkeypatch):
     cache = Cache(copied.cache_place)
-    monkeypatch.setattr("stillroom.pipeline.shardviews.draw_views", _one_pixel_off)
+    monkeypatch.setattr("stillroom.pipeline.replay.shard_views.draw_views", _one_pixel_off)
     loader = stillroom.ReplayLoader(cache, data=str(copied.data_place), batch_size=16, size=32, seed=0)
     with pytest.raises(ViewMismatchError, match=r"is not what teacher t saw: digest"):
         list(loader.epoch(0))
@@ -206,7 +206,7 @@ def test_verify_finds_one_flipped_bit_and_names_the_object(copied, name, check, 
 
 
 def test_verify_finds_views_that_were_rendered_otherwise_and_names_shard_and_view(copied, monkeypatch, verify):
-    monkeypatch.setattr("stillroom.stages.recheck.draw_views", _one_pixel_off)
+    monkeypatch.setattr("stillroom.stages.verify.views.draw_views", _one_pixel_off)
     failures = verify(copied)["failures"]
     assert {failure["check"] for failure in failures} >= {"digests"}
     assert any("data shard 0, view 0, slot" in failure["where"] for failure in failures)
@@ -217,13 +217,13 @@ def test_verify_finds_logits_of_another_teacher(copied, verify):
     swapped = {"teachers/t/logits/c/0/0/0/0": "teachers/t/logits/c/1/0/0/0"}
     from dataclasses import replace
 
-    from stillroom.storage.ledger import Written
+    from stillroom.storage.ledger.ledger import ObjectDigest
 
     for name, other in swapped.items():
         data = place.read(other)
         record = ledger.get("teachers/t/blocks/000000.000000")
         place.write(name, data)
-        ledger.put(replace(record, objects={**record.objects, name: Written.of(data)}))
+        ledger.put(replace(record, objects={**record.objects, name: ObjectDigest.of(data)}))
     failures = verify(copied)["failures"]
     assert {failure["check"] for failure in failures} == {"teacher"}
     assert all("data shard 0, view" in failure["where"] for failure in failures)

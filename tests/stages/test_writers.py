@@ -4,7 +4,7 @@ import pytest
 from trials import writers
 from trials.onetask import OneTask
 
-from stillroom.stages.gc import collect
+from stillroom.stages.maintenance.garbage import collect
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_gc_leaves_a_page_whose_record_is_still_to_come(make_config, run_stages,
         assert {item.name: bool(item.kept) for item in collect(config)}["report.html"]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stillroom.stages.report.page", page)
-    monkeypatch.setattr("stillroom.stages.report._facts", lambda config: None)
+    monkeypatch.setattr("stillroom.stages.report.stage.page", page)
+    monkeypatch.setattr("stillroom.stages.report.stage._facts", lambda config: None)
     with pytest.raises(KeyboardInterrupt):
         run_stages(config, "report")
     assert [item.name for item in collect(config)] == ["report.html"]

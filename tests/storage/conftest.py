@@ -3,7 +3,7 @@
 import pytest
 from codec_logits import teacher_logits
 
-from stillroom.storage.codecs import TransformModel, fit
+from stillroom.storage.codecs.registry import TransformModel, fit
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import pytest
 import xarray
 import zarr
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache, open_cache
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache, open_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
 from stillroom.storage.errors import (
     DamagedObjectError,
     FingerprintError,
@@ -16,10 +16,10 @@ from stillroom.storage.errors import (
     StillroomError,
     StoreError,
 )
-from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.teacherwriter import TeacherWriter
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers import block as blockwriter
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SIZES = (5, 3, 4)
 CLASSES = 3
@@ -218,7 +218,7 @@ def test_logits_that_the_codec_cannot_hold_are_refused(place):
 
 
 def test_a_view_of_many_classes_is_cut_by_slots_and_reads_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("stillroom.storage.layout.CHUNK_LIMIT", 2 * CLASSES * 4)  # two slots a chunk
+    monkeypatch.setattr("stillroom.storage.cache.layout.CHUNK_LIMIT", 2 * CLASSES * 4)  # two slots a chunk
     place = create_whole(open_place(str(tmp_path)))
     array = zarr.open_group(str(tmp_path), mode="r")["teachers/r18/logits"]
     assert array.chunks == (1, 1, 2, CLASSES)
@@ -322,7 +322,7 @@ def test_growth_that_was_stopped_among_its_writes_loses_nothing_and_goes_on(whol
         raise KeyboardInterrupt
 
     its = writer(whole, views=8)
-    monkeypatch.setattr("stillroom.storage.zarrstore.RecordingStore.release", stopped)
+    monkeypatch.setattr("stillroom.storage.cache.zarr_store.RecordingStore.release", stopped)
     with pytest.raises(KeyboardInterrupt):
         its.lay_out()
     monkeypatch.undo()
@@ -337,13 +337,13 @@ def test_growth_that_was_stopped_among_its_writes_loses_nothing_and_goes_on(whol
 def test_what_every_record_lists_is_on_disk_after_growth_too(whole):
     """In one of the forms listed: metadata is replaced as a cache grows."""
     writer(whole, views=8).lay_out()
-    forms: dict[str, list[Written]] = {}
+    forms: dict[str, list[ObjectDigest]] = {}
     for record in Ledger(whole).records():
         for name, expected in record.objects.items():
             forms.setdefault(name, []).append(expected)
     assert max(len(found) for found in forms.values()) == 2
     for name, found in forms.items():
-        assert Written.of(whole.read(name)) in found, name
+        assert ObjectDigest.of(whole.read(name)) in found, name
 
 
 def test_a_block_that_is_written_again_is_the_same_bytes(whole):
@@ -366,7 +366,7 @@ def test_a_cache_opens_by_url(whole, place):
 
 
 def test_a_cache_of_another_format_is_refused(place, monkeypatch):
-    monkeypatch.setattr("stillroom.storage.cache.FORMAT", 99)
+    monkeypatch.setattr("stillroom.storage.cache.cache.FORMAT", 99)
     create(place)
     monkeypatch.undo()
     with pytest.raises(StoreError, match="has cache format 99, this stillroom reads 1"):

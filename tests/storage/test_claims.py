@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from stillroom.storage.claims import Claim, Claims, Holder, beats_in, claims_in, confirm, holder_of
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.process import Process
+from stillroom.storage.ledger.claims import Claim, Claims, Holder, beats_in, claims_in, confirm, holder_of
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.objects.process_id import Process
 
 LONG = 3600.0
 ELSEWHERE = Holder(Process("elsewhere", "00000000", 7, 7), "token", 0.0)
@@ -55,7 +55,7 @@ def test_a_claim_of_a_process_that_has_ended_is_taken_at_once(place):
 
 def test_a_claim_of_another_machine_is_taken_when_it_has_given_no_sign_for_as_long_as_we_watched(place, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("stillroom.storage.claims.time.monotonic", lambda: now)
+    monkeypatch.setattr("stillroom.storage.ledger.claims.time.monotonic", lambda: now)
     place.create("ledger/task.claim", ELSEWHERE.to_json())
     claims = Claims(patience=120.0)
     for count in range(5):  # it lives, so it is never taken
@@ -72,7 +72,7 @@ def test_a_claim_of_another_machine_is_taken_when_it_has_given_no_sign_for_as_lo
 
 def test_a_claim_that_cannot_be_read_is_taken_after_the_same_time(place, monkeypatch):
     now = 1000.0
-    monkeypatch.setattr("stillroom.storage.claims.time.monotonic", lambda: now)
+    monkeypatch.setattr("stillroom.storage.ledger.claims.time.monotonic", lambda: now)
     place.create("ledger/task.claim", b"")
     claims = Claims(patience=120.0)
     assert isinstance(claims.take(place, "task"), Holder)
@@ -126,7 +126,7 @@ def test_a_claim_that_is_being_written_is_no_claim(place):
 def test_a_record_of_mixed_objects_is_dropped_by_a_writer_that_has_lost_its_claim(place, lost):
     with Claims(patience=LONG).taken(place, "task") as claim:
         place.write("object", b"mine")
-        Ledger(place).put(Record("task", "", {"object": Written.of(b"mine")}))
+        Ledger(place).put(Record("task", "", {"object": ObjectDigest.of(b"mine")}))
         if lost:
             place.delete("ledger/task.claim")
             place.write("object", b"another's")

@@ -13,7 +13,7 @@ from codec_logits import CLASSES, teacher_logits
 from zarr.registry import get_codec_class
 from zarr.storage import LocalStore, MemoryStore
 
-from stillroom.storage.codecs import (
+from stillroom.storage.codecs.registry import (
     Int8Codec,
     LogitCodec,
     SqrtPCodec,

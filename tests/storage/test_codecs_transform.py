@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stillroom.storage.codecs import TransformCodec, TransformModel, divergence, fidelity, fit
-from stillroom.storage.codecs.fast_divergence import fast_divergence
-from stillroom.storage.codecs.model import model_from_text
-from stillroom.storage.codecs.scales import CLASS_COUNT, TOTAL, table_sizes
-from stillroom.storage.codecs.trellis import NEXT_STATE, UNIT, quantise
+from stillroom.storage.codecs.registry import TransformCodec, TransformModel, divergence, fidelity, fit
+from stillroom.storage.codecs.rows.fast_divergence import fast_divergence
+from stillroom.storage.codecs.transform.contexts import CLASS_COUNT, TOTAL, table_sizes
+from stillroom.storage.codecs.transform.model import model_from_text
+from stillroom.storage.codecs.transform.trellis import NEXT_STATE, UNIT, quantise
 from stillroom.storage.errors import ConfigError, DamagedObjectError
 
 TEMPERATURES = (1, 2, 5, 10)

@@ -10,9 +10,9 @@ import pytest
 from trials.onetask import TASK, OneTask
 from trials.watched import Fail, watching
 
-from stillroom.storage import localplace
-from stillroom.storage.claims import Claims
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.claims import Claims
+from stillroom.storage.objects import local
+from stillroom.storage.objects.local import LocalPlace
 
 OBJECT = ["open", "write", "fsync", "close", "replace", "open folder", "fsync folder", "close folder"]
 CLAIM = ["open", "write", "fsync", "close", "link", "unlink", "open folder", "fsync folder", "close folder"]
@@ -142,6 +142,6 @@ def test_a_place_that_cannot_be_listed_is_not_an_empty_one(tmp_path, monkeypatch
     def broken(folder):
         raise OSError(5, "Input/output error", folder)
 
-    monkeypatch.setattr(localplace.os, "scandir", broken)
+    monkeypatch.setattr(local.os, "scandir", broken)
     with pytest.raises(OSError, match="Input/output error"):
         list(place.list("folder"))

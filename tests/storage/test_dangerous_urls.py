@@ -3,9 +3,9 @@
 import pytest
 
 import stillroom
-from stillroom.pipeline.config import parse_config
+from stillroom.pipeline.config.config import parse_config
 from stillroom.storage.errors import ConfigError, StoreError
-from stillroom.storage.urls import danger, open_parent, open_place
+from stillroom.storage.objects.urls import danger, open_parent, open_place
 
 LIST = "simplecache::s3://bucket/x"
 """As a source, this is a list: something called simplecache, and a URL."""

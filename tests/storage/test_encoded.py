@@ -10,13 +10,13 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.storage import record
-from stillroom.storage.encoded import Allowance, Checked, Picked, extent, fetched, picked, whole
+from stillroom.storage.dataset.encoded_images import Allowance, Checked, Picked, extent, fetched, picked, whole
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.dataset.webdataset import pack, scan_tar
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
-from stillroom.storage.index import ShardIndex
-from stillroom.storage.record import Written
-from stillroom.storage.shards import pack, scan_tar
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger import record
+from stillroom.storage.ledger.record import ObjectDigest
+from stillroom.storage.objects.urls import open_place
 
 TAR = "shards/000000.tar"
 SIZES = (700, 1, 2048, 513, 90_000, 4_000)
@@ -142,7 +142,7 @@ def test_nothing_is_left_open_or_lying_about(place, tmp_path, monkeypatch):
 
 def test_a_copy_that_fails_is_closed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("stillroom.storage.place.PIECE", 10_000)
+    monkeypatch.setattr("stillroom.storage.objects.base.PIECE", 10_000)
     tar, checked, _ = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -174,7 +174,7 @@ def test_a_full_disk_names_the_folder_for_temporary_files(small_disk, monkeypatc
 
 
 def test_a_remote_tar_is_read_once_and_in_few_pieces(monkeypatch):
-    monkeypatch.setattr("stillroom.storage.place.PIECE", 40_000)
+    monkeypatch.setattr("stillroom.storage.objects.base.PIECE", 40_000)
     tar, checked, files = make_tar(SIZES)
     place = open_place(f"memory://{uuid.uuid4().hex}")
     place.write(TAR, tar)
@@ -247,12 +247,12 @@ def test_what_could_not_be_read_is_given_back():
 @pytest.mark.parametrize("kept", [0, 1, 999, 1000, 1001, 5000, None])
 def test_a_large_object_is_compared_in_pieces(place, monkeypatch, kept):
     monkeypatch.setattr(record, "PIECE", 1000)
-    monkeypatch.setattr("stillroom.storage.place.PIECE", 1000)
+    monkeypatch.setattr("stillroom.storage.objects.base.PIECE", 1000)
     data = np.random.default_rng(0).bytes(5000)[:kept]
     place.write("object", data + b"more" if kept is None else data)
     for expected in (10, 5000):
-        assert Written.by_reading(place, "object", expected) == Written.of(place.read("object"))
+        assert ObjectDigest.by_reading(place, "object", expected) == ObjectDigest.of(place.read("object"))
     with pytest.raises(MissingObjectError):
-        Written.by_reading(place, "other", 5000)
+        ObjectDigest.by_reading(place, "other", 5000)
     monkeypatch.setattr(place, "read", None)
-    assert Written(5000, "").matches(place, "object") is False  # without reading it whole
+    assert ObjectDigest(5000, "").matches(place, "object") is False  # without reading it whole

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.storage.errors import FingerprintError, StoreError
-from stillroom.storage.fingerprint import canonical, digest, fingerprint_digest, refuse_difference, restated, stated
+from stillroom.storage.ledger.fingerprint import (
+    canonical,
+    digest,
+    fingerprint_digest,
+    refuse_difference,
+    restated,
+    stated,
+)
 
 _keys = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=5)
 _leaves = st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.pipeline.seeds import seeds_of, uid_of
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import DESCRIPTION, WHOLE_TASK, Dataset
+from stillroom.pipeline.rng.seeds import seeds_of, uid_of
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS_TASK
+from stillroom.storage.dataset.dataset import DESCRIPTION, WHOLE_TASK, Dataset
 from stillroom.storage.errors import MissingObjectError, StillroomError
-from stillroom.storage.layout import SEEDS_TASK
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.urls import open_place
 
 FORMATS = Path(__file__).parents[1] / "fixtures"
 CODECS = {"float16", "float32", "int8", "sqrtp", "topk-2", "transform"}
@@ -92,5 +92,5 @@ def _rewrite(place, task, name, data):
     """An object and its record, as a newer version would have left them."""
     record = Ledger(place).get(task)
     place.write(name, data)
-    changed = {**record.objects, name: Written.of(data)}
+    changed = {**record.objects, name: ObjectDigest.of(data)}
     Ledger(place).put(Record(record.task, record.fingerprint, changed, record.facts))

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
 from stillroom.storage.errors import StoreError
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.plainwriter import PlainWriter
-from stillroom.storage.teacherwriter import TeacherWriter
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers import block as blockwriter
+from stillroom.storage.writers.plain_view import PlainWriter
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SIZES, CLASSES, VIEWS = (3, 2), 5, 4
 LOGITS, DIGESTS, SEEDS, PLAIN = "teachers/t/logits", "teachers/t/digests", "seeds", "teachers/t/plain"
@@ -61,7 +61,7 @@ def forge(place, node, change):
     ledger = Ledger(place)
     for record in list(ledger.records()):
         if name in record.objects:
-            objects = {**record.objects, name: Written.of(data)}
+            objects = {**record.objects, name: ObjectDigest.of(data)}
             ledger.put(Record(record.task, record.fingerprint, objects, record.facts))
 
 

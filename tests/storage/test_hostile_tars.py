@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from stillroom.storage.dataset.tar_headers import BLOCK, entries
+from stillroom.storage.dataset.webdataset import expand, scan_tar
 from stillroom.storage.errors import DataError
-from stillroom.storage.shards import expand, scan_tar
-from stillroom.storage.tarheaders import BLOCK, entries
 
 ODD_KINDS = [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillroom.storage.dataset.index import ShardIndex
 from stillroom.storage.errors import DamagedObjectError
-from stillroom.storage.index import ShardIndex
 
 
 def make(keys, seed=0):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.storage.errors import DamagedObjectError
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.place import TEMPORARY
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.base import TEMPORARY
+from stillroom.storage.objects.urls import open_place
 
 _text = st.text(st.characters(codec="utf-8"), max_size=12)
 _values = st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False) | _text
@@ -18,7 +18,7 @@ records = st.builds(
     Record,
     task=st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9.]{0,3}[a-z0-9]){0,3}", fullmatch=True),
     fingerprint=st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
-    objects=st.dictionaries(_text, st.binary(max_size=40).map(Written.of), max_size=4),
+    objects=st.dictionaries(_text, st.binary(max_size=40).map(ObjectDigest.of), max_size=4),
     facts=st.dictionaries(_text, _values | st.lists(_values, max_size=3), max_size=4),
 )
 
@@ -28,7 +28,7 @@ def somewhere():
 
 
 def record(task, **facts):
-    return Record(task, "0" * 32, {"a": Written.of(b"abc")}, facts)
+    return Record(task, "0" * 32, {"a": ObjectDigest.of(b"abc")}, facts)
 
 
 @settings(max_examples=40)

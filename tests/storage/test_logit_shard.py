@@ -9,12 +9,12 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from stillroom.storage import zarrshard
-from stillroom.storage.blockfacts import BlockFacts
-from stillroom.storage.codecs import logit_codec
+from stillroom.storage.codecs.registry import logit_codec
 from stillroom.storage.errors import ModelError
-from stillroom.storage.logitshard import Encoding, LogitShard
-from stillroom.storage.rowstore import RowStore
+from stillroom.storage.spill.row_buffer import RowStore
+from stillroom.storage.writers import shard_index
+from stillroom.storage.writers.encoding_loss import BlockFacts
+from stillroom.storage.writers.shard_encoder import Encoding, LogitShard
 
 VIEWS, ROWS, CLASSES = 3, 50, 40
 CODECS = ("float32", "float16", "int8", "topk:5", "sqrtp:0.05")
@@ -47,7 +47,7 @@ def by_zarr(encoding, logits):
         shape=(1, VIEWS, logits.shape[1], CLASSES),
         shards=(1, VIEWS, encoding.slots, CLASSES),
         chunks=(1, 1, encoding.chunk, CLASSES),
-        **encoding.said(),
+        **encoding.zarr_kwargs(),
     ).with_config({"write_empty_chunks": True})
     array[0] = logits
     return array, memory
@@ -96,7 +96,7 @@ def test_a_logit_that_does_not_fit_is_named():
 
 
 def test_an_index_has_offsets_sizes_and_a_checksum():
-    whole = b"abcde" + zarrshard.index_of([2, 0, 3])
+    whole = b"abcde" + shard_index.index_of([2, 0, 3])
     assert len(whole) == 5 + 48 + 4
     assert chunks_of(whole, 3) == [b"ab", b"", b"cde"]
     assert np.frombuffer(whole[5:-4], "<u8").tolist() == [0, 2, 2, 0, 2, 3]
@@ -112,7 +112,7 @@ def test_what_is_lost_does_not_depend_on_the_chunks(name):
 
 
 def test_rows_are_sampled_by_their_place_in_the_block(monkeypatch):
-    monkeypatch.setattr("stillroom.storage.blockfacts._SAMPLED", VIEWS * ROWS * CLASSES // 7)
+    monkeypatch.setattr("stillroom.storage.writers.encoding_loss._SAMPLED", VIEWS * ROWS * CLASSES // 7)
     logits = logits_of().reshape(-1, CLASSES)
     stored = logits.astype(np.float16).astype(np.float32)
     found = []

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from codec_logits import CLASSES, teacher_logits
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
-from stillroom.storage.codecname import parse_codec
-from stillroom.storage.codecs import fidelity
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.names import parse_codec
+from stillroom.storage.codecs.registry import fidelity
 from stillroom.storage.errors import ConfigError
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.losses import FACTS, join_losses
-from stillroom.storage.teacherwriter import TeacherWriter
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers import block
+from stillroom.storage.writers.loss_summary import FACTS, join_losses
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SIZES = (50, 20)
 TEMPERATURES = (2.0, 5.0)
@@ -28,7 +28,7 @@ def blocks_of(folder, codec):
     its.lay_out()
     logits = [teacher_logits(2 * size, seed=size).reshape(2, size, CLASSES) for size in SIZES]
     facts = [
-        blockwriter.write_block(
+        block.write_block(
             its, shard, 0, rows, np.zeros(rows.shape[:2], np.uint16), {}, {"views": 2 * SIZES[shard]}
         ).facts
         for shard, rows in enumerate(logits)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from trials.flakys3 import FAULTS, KEY, SECRET, every, refusing, times
 
-from stillroom.pipeline.config import parse_config
+from stillroom.pipeline.config.config import parse_config
 from stillroom.storage.errors import ConfigError, MissingObjectError, StoreError, UnreachableError
-from stillroom.storage.filesystems import ATTEMPTS, TIMEOUT
-from stillroom.storage.retry import Retry
-from stillroom.storage.urls import open_parent, open_place, shown
+from stillroom.storage.objects.fsspec_clients import ATTEMPTS, TIMEOUT
+from stillroom.storage.objects.retry import Retry
+from stillroom.storage.objects.urls import open_parent, open_place, shown
 
 DATA = bytes(range(256)) * 40
 ROOT = Path(__file__).parents[2]
@@ -287,7 +287,7 @@ def test_a_wrong_variable_is_named(s3, monkeypatch, variable, value):
 
 _FORKS = """
 import multiprocessing, sys
-from storage.urls import open_place
+from stillroom.storage.objects.urls import open_place
 
 def read_in_child(place, queue):
     queue.put(place.read("a"))

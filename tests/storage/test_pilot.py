@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from codec_logits import CLASSES, teacher_logits
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
-from stillroom.storage.codecs import fidelity, fit
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.registry import fidelity, fit
 from stillroom.storage.errors import DamagedObjectError, FingerprintError, MissingObjectError
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.losses import FACTS
-from stillroom.storage.pilot import Pilot, read_pilot, read_transform, write_pilot
-from stillroom.storage.teacherwriter import TeacherWriter
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers import block as blockwriter
+from stillroom.storage.writers.loss_summary import FACTS
+from stillroom.storage.writers.pilot import Pilot, read_pilot, read_transform, write_pilot
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SIZES = (40, 25)
 VIEWS = {"data": "d"}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from trials import plaincache
 
-from stillroom.storage import layout
-from stillroom.storage.cache import Cache
+from stillroom.storage.cache import layout
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import claim_of, claim_of_task, plain_layout_task, plain_task, written_by
 from stillroom.storage.errors import FingerprintError, MissingObjectError
-from stillroom.storage.layout import claim_of, claim_of_task, plain_layout_task, plain_task, written_by
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.plainwriter import PlainWriter
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.writers.plain_view import PlainWriter
 
 
 @pytest.fixture

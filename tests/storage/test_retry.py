@@ -2,8 +2,8 @@
 
 import pytest
 
-from stillroom.storage import retry
-from stillroom.storage.retry import GaveUpError, Retry
+from stillroom.storage.objects import retry
+from stillroom.storage.objects.retry import GaveUpError, Retry
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from trials import simulated
 
-from stillroom.storage.cache import Cache
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS_TASK, block_task
+from stillroom.storage.cache.sealing import left_over, seal, unseal
 from stillroom.storage.errors import DamagedObjectError, StillroomError
-from stillroom.storage.layout import SEEDS_TASK, block_task
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.record import parse_record
-from stillroom.storage.sealed import PARTS, SEALED, SEALED_TASK, DamagedSealError, Sealed
-from stillroom.storage.sealing import left_over, seal, unseal
-from stillroom.storage.snapshot import Snapshot, name_of
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.ledger.record import parse_record
+from stillroom.storage.ledger.sealed import PARTS, SEALED, SEALED_TASK, DamagedSealError, Sealed
+from stillroom.storage.ledger.snapshot import Snapshot, name_of
+from stillroom.storage.objects.local import LocalPlace
 
 FORMAT_1 = Path(__file__).parents[1] / "fixtures" / "format-1"
 TASK = "teachers/int8/blocks/000001.000000"
@@ -173,7 +173,7 @@ def test_an_old_version_refuses_a_sealed_cache_by_name_and_a_new_one_what_it_doe
     place.write("zarr.json", data)
     ledger = Ledger(place)
     record = ledger.get(SEEDS_TASK)
-    ledger.put(Record(SEEDS_TASK, record.fingerprint, {**record.objects, "zarr.json": Written.of(data)}))
+    ledger.put(Record(SEEDS_TASK, record.fingerprint, {**record.objects, "zarr.json": ObjectDigest.of(data)}))
     with pytest.raises(StillroomError, match="the feature 'braided', which this stillroom does not know"):
         Cache(place)
 

@@ -8,8 +8,8 @@ import webdataset as wds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stillroom.storage.dataset.webdataset import expand, member_key, original_key, pack, scan_tar
 from stillroom.storage.errors import DataError
-from stillroom.storage.shards import expand, member_key, original_key, pack, scan_tar
 
 # WebDataset leaves closing the tars that it read to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

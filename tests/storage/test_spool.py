@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.storage import localplace
+from stillroom.storage.dataset.tar_headers import entries
+from stillroom.storage.dataset.webdataset import pack, scan_tar
 from stillroom.storage.errors import MissingObjectError
-from stillroom.storage.record import Written
-from stillroom.storage.shards import pack, scan_tar
-from stillroom.storage.spool import Spool
-from stillroom.storage.tarheaders import entries
-from stillroom.storage.urls import open_place
+from stillroom.storage.ledger.record import ObjectDigest
+from stillroom.storage.objects import local
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.spill.byte_spool import Spool
 
 DATA = np.random.default_rng(0).bytes(50_000)
 SIZES = (0, 1, 499, 10_240, 3, 20_000, 19_257)
@@ -57,7 +57,7 @@ def test_any_part_of_it_is_what_was_written(within):
         slice(90_000, None),
     ):
         assert made[part] == DATA[part]
-    assert made.written == Written.of(DATA)
+    assert made.written == ObjectDigest.of(DATA)
 
 
 @pytest.mark.parametrize("within", WITHIN)
@@ -71,10 +71,10 @@ def test_it_is_in_memory_as_far_as_that_reaches(within):
 
 @pytest.mark.parametrize("within", WITHIN)
 def test_as_an_object_it_is_the_same(place, monkeypatch, within):
-    monkeypatch.setattr(localplace, "PIECE", 7_000)
-    assert filled(within).write_to(place, "a/b") == Written.of(DATA)
+    monkeypatch.setattr(local, "PIECE", 7_000)
+    assert filled(within).write_to(place, "a/b") == ObjectDigest.of(DATA)
     assert place.read("a/b") == DATA
-    assert Spool(within).write_to(place, "a/empty") == Written.of(b"")
+    assert Spool(within).write_to(place, "a/empty") == ObjectDigest.of(b"")
     assert place.size("a/empty") == 0
     assert list(place.list()) == ["a/b", "a/empty"]
 
@@ -85,12 +85,12 @@ def test_it_can_be_written_on_after_it_was_written(place):
     made.write(b"more")
     assert place.read("a") == DATA
     assert made[:] == DATA + b"more"
-    assert made.written == Written.of(DATA + b"more")
+    assert made.written == ObjectDigest.of(DATA + b"more")
 
 
 @pytest.mark.parametrize("within", WITHIN)
 def test_an_object_is_read_in_one_go_where_it_fits(place, monkeypatch, within):
-    monkeypatch.setattr("stillroom.storage.place.PIECE", 7_000)
+    monkeypatch.setattr("stillroom.storage.objects.base.PIECE", 7_000)
     place.write("a", DATA)
     whole, ranges = [], []
     read, read_range = place.read, place.read_range
@@ -99,7 +99,7 @@ def test_an_object_is_read_in_one_go_where_it_fits(place, monkeypatch, within):
     found = Spool.reading(place, "a", within)
     assert (len(whole), len(ranges)) == ((1, 0) if within >= len(DATA) else (0, 8))
     assert found[:] == DATA
-    assert found.written == Written.of(DATA)
+    assert found.written == ObjectDigest.of(DATA)
 
 
 def test_an_object_that_is_not_there_is_named(place):
@@ -133,7 +133,7 @@ def test_a_full_disk_names_the_folder_for_temporary_files(small_disk, monkeypatc
 def test_a_failed_write_of_a_large_object_leaves_the_old_one(tmp_path, monkeypatch):
     place = open_place(str(tmp_path))
     place.write("a", b"old")
-    monkeypatch.setattr(localplace, "PIECE", 7_000)
+    monkeypatch.setattr(local, "PIECE", 7_000)
     write, left = os.write, [3]
 
     def failing(descriptor, data):

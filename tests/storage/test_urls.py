@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from stillroom.storage.errors import MissingObjectError, StoreError
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.place import TEMPORARY
-from stillroom.storage.remoteplace import RemotePlace
-from stillroom.storage.urls import open_place
+from stillroom.storage.objects.base import TEMPORARY
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.objects.remote import RemotePlace
+from stillroom.storage.objects.urls import open_place
 
 
 @pytest.fixture(params=["local", "remote", "s3"])
@@ -224,7 +224,7 @@ def test_a_killed_write_leaves_the_old_object_whole(tmp_path, moment):
     # `storage` alone, as a package of its own: the rest takes seconds to import.
     program = f"""
 import os, pathlib, signal
-from storage.localplace import LocalPlace
+from stillroom.storage.objects.local import LocalPlace
 place = LocalPlace(pathlib.Path({str(tmp_path)!r}))
 place.write("a", b"old")
 {moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
-from stillroom.storage import place as place_module
-from stillroom.storage import record, zarrstore
+from stillroom.storage.cache import zarr_store
+from stillroom.storage.cache.zarr_store import CheckedStore, RecordingStore
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
-from stillroom.storage.ledger import Written
-from stillroom.storage.urls import open_place
-from stillroom.storage.zarrstore import CheckedStore, RecordingStore
+from stillroom.storage.ledger import record
+from stillroom.storage.ledger.ledger import ObjectDigest
+from stillroom.storage.objects import base as place_module
+from stillroom.storage.objects.urls import open_place
 
 SHAPE = (4, 6, 5)
 VALUES = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
@@ -50,7 +51,7 @@ class Written4:
 def touched(request, monkeypatch):
     """How an object is looked at when it is first touched."""
     if request.param == "in pieces":
-        for module in (place_module, zarrstore, record):
+        for module in (place_module, zarr_store, record):
             monkeypatch.setattr(module, "PIECE", 40)
     return request.param
 
@@ -86,7 +87,7 @@ def flip(place, name, where=-1):
 def test_the_recording_store_remembers_every_object_as_it_is_on_disk(made):
     assert sorted(made.written) == sorted(made.place.list())
     assert len(made.chunks()) == 4
-    assert all(Written.of(made.place.read(name)) == item for name, item in made.written.items())
+    assert all(ObjectDigest.of(made.place.read(name)) == item for name, item in made.written.items())
 
 
 def test_zarr_itself_reads_what_was_written(tmp_path):
@@ -184,7 +185,7 @@ def test_a_damaged_object_is_named_with_both_digests(made, number):
     flip(made.place, key)
     with pytest.raises(DamagedObjectError) as caught:
         made.array()[:]
-    found = Written.of(made.place.read(key))
+    found = ObjectDigest.of(made.place.read(key))
     assert f"{made.place}/{key}" in str(caught.value)
     assert found.digest in str(caught.value)
     assert made.written[key].digest in str(caught.value)
@@ -228,7 +229,7 @@ def test_damaged_metadata_is_refused(made):
 
 
 def test_whichever_of_several_allowed_forms_is_there_is_read(made):
-    other = Written.of(b"another form")
+    other = ObjectDigest.of(b"another form")
     store = CheckedStore(made.place, lambda name: [other, *made.expect(name)])
     assert np.array_equal(zarr.open_group(store, mode="r", zarr_format=3)["a"][:], VALUES)
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
 
-from stillroom.storage.ledger import FOLDER
+from stillroom.storage.ledger.ledger import FOLDER
 from trials.tiny import Tiny, differences, false_records, temporaries
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.pipeline.augment.recipe import Recipe
-from stillroom.pipeline.config import Config
-from stillroom.pipeline.guide import Targets
-from stillroom.pipeline.shardviews import ShardViews, load_shard
-from stillroom.stages.objectcheck import check_objects
-from stillroom.stages.places import Holding, holdings
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.replay.shard_views import ShardViews, load_shard
+from stillroom.pipeline.replay.targets import Targets
+from stillroom.stages.run.places import RunLocation, holdings
+from stillroom.stages.verify.objects import check_objects
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import StillroomError
 
 from . import tinyrun
@@ -175,7 +175,7 @@ def _row(test: str, figure: str, missed: Sequence[str]) -> Row:
     return Row(test, figure, len(missed) - len(wrong), len(missed), "; ".join(wrong[:3]))
 
 
-def _found_by_check(harm: Harm, held: Sequence[Holding]) -> str:
+def _found_by_check(harm: Harm, held: Sequence[RunLocation]) -> str:
     """Empty, or what was missed."""
     holding = _holding_of(harm.path, held)
     with harm.done():
@@ -184,7 +184,7 @@ def _found_by_check(harm: Harm, held: Sequence[Holding]) -> str:
     return "" if named else f"{harm}: {[failure.where for failure in failures]}"
 
 
-def _holding_of(path: Path, held: Sequence[Holding]) -> Holding:
+def _holding_of(path: Path, held: Sequence[RunLocation]) -> RunLocation:
     inside = [item for item in held if path.is_relative_to(str(item.place))]
     return max(inside, key=lambda item: len(str(item.place)))
 

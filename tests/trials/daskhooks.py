@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stillroom.stages import ingestshard, workers
-from stillroom.storage.blockwriter import BlockWriter
+from stillroom.stages.ingest import shard as ingestshard
+from stillroom.stages.teacher import worker_cache
+from stillroom.storage.writers.block import BlockWriter
 from trials.tiny import examine_headers
 
 
@@ -19,8 +20,8 @@ def dask_setup(worker: Any) -> None:
     ingestshard.examine_apart = examine_headers
     builds, pause, die = (os.environ.get(f"STILLROOM_{name}") for name in ("BUILDS", "PAUSE", "DIE"))
     if builds:
-        workers.load_teacher = _counted(workers.load_teacher, Path(builds))
-        workers.Renderer = _counted(workers.Renderer, Path(builds))
+        worker_cache.load_teacher = _counted(worker_cache.load_teacher, Path(builds))
+        worker_cache.Renderer = _counted(worker_cache.Renderer, Path(builds))
     if pause:
         _before_block(lambda _: _pause(Path(pause)))
     if die:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from stillroom.storage.process import Process
+from stillroom.storage.objects.process_id import Process
 
 _CALLS = frozenset({"open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir"})
 
@@ -46,7 +46,7 @@ def dying_after(calls: int) -> Iterator[None]:
     """Whatever local places do in here is done by a process that dies after so many calls; ends quietly when it has."""
     mortal = _Mortal(calls)
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("stillroom.storage.localplace.os", mortal))
+        stack.enter_context(mock.patch("stillroom.storage.objects.local.os", mortal))
         for name in ("unlink", "mkdir"):
             # Bound to the class, so that it is called with the path.
             real = getattr(Path, name)

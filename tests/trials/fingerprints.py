@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.pipeline.config import Config
-from stillroom.stages.sources import open_source
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.ingest.sources import open_source
 from stillroom.storage.errors import DataError, FingerprintError
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.local import LocalPlace
 
 from . import tinyrun
 from .table import Row

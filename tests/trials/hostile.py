@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
-from stillroom.pipeline.quarantine import Quarantine
-from stillroom.pipeline.render import Renderer
-from stillroom.pipeline.request import Request
-from stillroom.pipeline.verdict import Accepted, Rejected
+from stillroom.pipeline.images.sandbox import Quarantine
+from stillroom.pipeline.images.verdict import Accepted, Rejected
+from stillroom.pipeline.render.renderer import Renderer
+from stillroom.pipeline.render.request import Request
 from stillroom.storage.errors import DataError
 
 from .images import LIARS

@@ -5,10 +5,10 @@ import time
 
 import torch
 
-from stillroom.pipeline.lanes import Arrival, Lane
+from stillroom.pipeline.device.streams import Arrival, Streams
 
 
-class LateLane(Lane):
+class LateLane(Streams):
     """A lane on which everything arrives when it is waited for, and no earlier.
 
     Attributes:

@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.stages.findings import Failure
-from stillroom.stages.gc import Leftover, collect
-from stillroom.stages.objectcheck import check_objects
-from stillroom.stages.places import holdings
-from stillroom.stages.repair import repair
-from stillroom.storage.cache import Cache
-from stillroom.storage.claims import Claim, Claims
-from stillroom.storage.dataset import (
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.stages.maintenance.garbage import Leftover, collect
+from stillroom.stages.run.places import holdings
+from stillroom.stages.verify.findings import Failure
+from stillroom.stages.verify.objects import check_objects
+from stillroom.stages.verify.repair import repair
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import SEEDS_TASK, block_task, claim_of_task, layout_task
+from stillroom.storage.dataset.dataset import (
     DESCRIPTION,
     JOINED,
     REJECTED,
@@ -32,13 +32,13 @@ from stillroom.storage.dataset import (
     ingest_task,
     shard_name,
 )
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.dataset.webdataset import pack
 from stillroom.storage.errors import StillroomError
-from stillroom.storage.index import ShardIndex
-from stillroom.storage.layout import SEEDS_TASK, block_task, claim_of_task, layout_task
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.place import Place
-from stillroom.storage.record import LEDGER_NODE
-from stillroom.storage.shards import pack
+from stillroom.storage.ledger.claims import Claim, Claims
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.ledger.record import LEDGER_NODE
+from stillroom.storage.objects.base import Place
 
 from . import plaincache
 from .dying import as_another_process
@@ -226,14 +226,14 @@ def _ingest(place: Place, name: str) -> None:
     stated = Description(
         classes, names, plaincache.SIZES, tuple(SHARDS), 0, contents_digest(indexes, classes), {"data.train": "made up"}
     )
-    joined = {index_name(shard): Written.of(index.to_parquet()).digest for shard, index in enumerate(indexes)}
+    joined = {index_name(shard): ObjectDigest.of(index.to_parquet()).digest for shard, index in enumerate(indexes)}
     _finish(place, name, {REJECTED: b"\n", DESCRIPTION: stated.to_json()}, {JOINED: joined})
 
 
 def _finish(place: Place, task: str, objects: dict[str, bytes], facts: dict[str, object]) -> None:
     for name, data in objects.items():
         place.write(name, data)
-    Ledger(place).put(Record(task, "made up", {name: Written.of(data) for name, data in objects.items()}, facts))
+    Ledger(place).put(Record(task, "made up", {name: ObjectDigest.of(data) for name, data in objects.items()}, facts))
 
 
 @lru_cache(maxsize=8)

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.stages.executors import Busy, Outcome, attempt
-from stillroom.stages.stage import Home, Stage, Task
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
-from stillroom.storage.claims import Claims, claims_in
-from stillroom.storage.layout import block_task
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.place import Place, temporary_of
-from stillroom.storage.teacherwriter import TeacherWriter
-from stillroom.storage.urls import open_place
+from stillroom.stages.run.executor import Busy, Outcome, attempt
+from stillroom.stages.run.stage import RecordLocation, Stage, Task
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.layout import block_task
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.ledger.claims import Claims, claims_in
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.base import Place, temporary_of
+from stillroom.storage.objects.urls import open_place
+from stillroom.storage.writers import block
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SLOTS, VIEWS, CLASSES, SIZE = 40, 2, 50, 4
 TASK = block_task("t", 0, 0)
@@ -65,7 +65,7 @@ class OneTask:
         """A stage whose one task writes a number wherever it can."""
 
         def run(config: Any, task: Task, advance: Callable[[int], None]) -> Mapping[str, Any]:
-            blockwriter.write_block(
+            block.write_block(
                 self.writer(before_write),
                 0,
                 0,
@@ -83,7 +83,7 @@ class OneTask:
             lambda config: [Task(TASK)],
             lambda config: lambda task: Ledger(place).has(task.name),
             run,
-            homes=lambda config, task: [Home(place, task.name, task.name)],
+            homes=lambda config, task: [RecordLocation(place, task.name, task.name)],
         )
 
     def attempt(

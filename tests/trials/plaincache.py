@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stillroom.storage import blockwriter
-from stillroom.storage.cache import Cache, CacheInfo, create_cache
-from stillroom.storage.ledger import Ledger
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.place import Place
-from stillroom.storage.teacherwriter import TeacherWriter
+from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.objects.base import Place
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.writers import block as blockwriter
+from stillroom.storage.writers.teacher import TeacherWriter
 
 SIZES, BLOCK, CLASSES, SIZE = (5, 3, 4), 2, 6, 2
 CANARIES = (1, 0, 2)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stillroom.pipeline.config import Config
-from stillroom.stages.gc import collect
-from stillroom.stages.repair import repair
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.maintenance.garbage import collect
+from stillroom.stages.verify.repair import repair
 from stillroom.storage.errors import StillroomError
 
 from . import tinyrun

@@ -10,9 +10,9 @@ import numpy as np
 import xxhash
 import zarr
 
-from stillroom.storage.index import ShardIndex
-from stillroom.storage.ledger import Ledger, Written
-from stillroom.storage.localplace import LocalPlace
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
+from stillroom.storage.objects.local import LocalPlace
 
 from .wrong_shards import half_of_logits
 
@@ -163,7 +163,7 @@ def rerecord(folder: Path, task: str) -> None:
     place = LocalPlace(folder)
     record = Ledger(place).get(task)
     assert record is not None
-    Ledger(place).put(replace(record, objects={name: Written.of(place.read(name)) for name in record.objects}))
+    Ledger(place).put(replace(record, objects={name: ObjectDigest.of(place.read(name)) for name in record.objects}))
 
 
 def _append(path: Path) -> None:

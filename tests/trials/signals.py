@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stillroom.stages.checkpoint import CHECKPOINT, load_checkpoint
-from stillroom.stages.metrics import METRICS, read_metrics
-from stillroom.stages.stop import EXIT_STATUS
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.place import temporary_of
+from stillroom.stages.run.shutdown import EXIT_STATUS
+from stillroom.stages.student.checkpoint import CHECKPOINT, load_checkpoint
+from stillroom.stages.student.metrics import METRICS, read_metrics
+from stillroom.storage.objects.base import temporary_of
+from stillroom.storage.objects.local import LocalPlace
 from trials.table import Row
 from trials.tiny import Tiny, differences, false_records, make_inputs, server, unlisted
 

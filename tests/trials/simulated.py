@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.stages.describe import whole
-from stillroom.stages.ingestsource import made_from
-from stillroom.stages.seeds import cache_info
-from stillroom.storage.cache import Cache, create_cache
-from stillroom.storage.dataset import (
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.stages.ingest.describe import whole
+from stillroom.stages.ingest.provenance import made_from
+from stillroom.stages.teacher.seeds import cache_info
+from stillroom.storage.cache.cache import Cache, create_cache
+from stillroom.storage.cache.layout import CANARIES, DIGESTS, LOGITS, block_task, canary_place, teacher_folder
+from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.dataset.dataset import (
     DESCRIPTION,
     JOINED,
     REJECTED,
@@ -28,12 +30,10 @@ from stillroom.storage.dataset import (
     ingest_task,
     shard_name,
 )
-from stillroom.storage.fingerprint import digest, fingerprint_digest
-from stillroom.storage.layout import CANARIES, DIGESTS, LOGITS, block_task, canary_place, teacher_folder
-from stillroom.storage.ledger import Ledger, Record, Written
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.logits import TeacherInfo
-from stillroom.storage.teacherwriter import TeacherWriter
+from stillroom.storage.ledger.fingerprint import digest, fingerprint_digest
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
+from stillroom.storage.objects.local import LocalPlace
+from stillroom.storage.writers.teacher import TeacherWriter
 
 TEACHER = "t"
 _SIZE = 8
@@ -121,8 +121,8 @@ def _data(config: Config, plan: Plan) -> None:
     ledger, indexes = Ledger(place), {}
     source = made_from(config, "train")
     for number in range(len(plan.sizes)):
-        indexes[index_name(number)] = Written(48_000, digest(f"index {number}".encode()))
-        tar = Written(110_000_000, digest(f"tar {number}".encode()))
+        indexes[index_name(number)] = ObjectDigest(48_000, digest(f"index {number}".encode()))
+        tar = ObjectDigest(110_000_000, digest(f"tar {number}".encode()))
         facts = {"accepted": plan.sizes[number], "rejected": [], "made_from": {**source, "listing": "0" * 32}}
         written = {shard_name(number): tar, index_name(number): indexes[index_name(number)]}
         ledger.put(Record(ingest_task(number), fingerprint_digest(facts["made_from"]), written, facts))
@@ -137,8 +137,8 @@ def _data(config: Config, plan: Plan) -> None:
         ingest=source,
     )
     written = {
-        REJECTED: Written.by_writing(place, REJECTED, b""),
-        DESCRIPTION: Written.by_writing(place, DESCRIPTION, stated.to_json()),
+        REJECTED: ObjectDigest.by_writing(place, REJECTED, b""),
+        DESCRIPTION: ObjectDigest.by_writing(place, DESCRIPTION, stated.to_json()),
     }
     joined = {name: item.digest for name, item in indexes.items()}
     ledger.put(Record(WHOLE_TASK, whole(place, stated), written, {JOINED: joined}))
@@ -181,7 +181,7 @@ def block_records(writer: TeacherWriter, plan: Plan, first: int, stop: int) -> I
         named = {f"{folder}/{LOGITS}/c/{shard}/{block}/0/0": size, f"{folder}/{DIGESTS}/c/{shard}/{block}/0": 2 * views}
         if block == 0:
             named |= {f"{folder}/{CANARIES}/c/{number}/0/0/0": 3 * _SIZE**2 for number in kept.get(shard, ())}
-        objects = {name: Written(size, digest(name.encode())) for name, size in named.items()}
+        objects = {name: ObjectDigest(size, digest(name.encode())) for name, size in named.items()}
         facts = {
             "views": views,
             "seconds": round(40 + (place * 7919 % 1000) / 100, 3),

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stillroom.pipeline.verdict import Accepted
-from stillroom.storage.ledger import FOLDER, Ledger
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.place import temporary_of
-from stillroom.storage.record import LEDGER_NODE
+from stillroom.pipeline.images.verdict import Accepted
+from stillroom.storage.ledger.ledger import FOLDER, Ledger
+from stillroom.storage.ledger.record import LEDGER_NODE
+from stillroom.storage.objects.base import temporary_of
+from stillroom.storage.objects.local import LocalPlace
 from trials.watched import Call, Note, Plan, install, read_calls
 
 STAGES = ("ingest", "seeds", "teacher", "grow", "verify", "student", "report")
@@ -177,7 +177,7 @@ def _write_inputs(folder: str) -> None:
     import safetensors.torch
     import torch
 
-    from stillroom.pipeline.models import build_model
+    from stillroom.pipeline.models.factory import build_model
 
     torch.set_num_threads(1)
     random = np.random.default_rng(0)
@@ -198,14 +198,14 @@ def _write_inputs(folder: str) -> None:
 def _run(commands: Sequence[Sequence[str]], plan: Plan, log: str) -> None:
     import torch
 
-    from stillroom.stages import ingestshard
-    from stillroom.stages.cli import main
+    from stillroom.stages.cli.main import main
+    from stillroom.stages.ingest import shard
 
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(1)  # more are not deterministic
-    ingestshard.examine_apart = examine_headers
+    shard.examine_apart = examine_headers
     install(plan)
     for command in commands:
         try:

@@ -10,12 +10,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from stillroom.pipeline.config import Config, parse_config
-from stillroom.pipeline.models import build_model
-from stillroom.stages.digits import write_digits
-from stillroom.stages.executors import InProcess, Summary, execute
-from stillroom.stages.progress import NoProgress
-from stillroom.stages.registry import stage_named
+from stillroom.pipeline.config.config import Config, parse_config
+from stillroom.pipeline.models.factory import build_model
+from stillroom.stages.ingest.demo_digits import write_digits
+from stillroom.stages.run.executor import InProcess, Summary, execute
+from stillroom.stages.run.progress import NoProgress
+from stillroom.stages.run.registry import stage_named
 
 CACHE = ("ingest", "seeds", "teacher")
 ALL = (*CACHE, "verify", "student", "report")

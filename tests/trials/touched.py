@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stillroom.storage.cache import Cache
-from stillroom.storage.codecs import TransformCodec, TransformModel
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.teacher_logits import TeacherLogits
+from stillroom.storage.codecs.registry import TransformCodec, TransformModel
 from stillroom.storage.errors import DamagedObjectError, StillroomError
-from stillroom.storage.logits import TeacherLogits
 
 from . import plaincache
 from .table import Row

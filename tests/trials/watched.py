@@ -1,6 +1,6 @@
 """A stand-in for `os` in the local place: notes every call that changes the disk, and kills or fails at one of them.
 
-The product does not know of it: a process that is to be killed puts it where `localplace` looks for `os`.
+The product does not know of it: a process that is to be killed puts it where `local` looks for `os`.
 """
 
 import json
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.storage import localplace
-from stillroom.storage.place import temporary_of
+from stillroom.storage.objects import local
+from stillroom.storage.objects.base import temporary_of
 
 OPERATIONS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "mkdir")
 
@@ -152,7 +152,7 @@ class WatchedOs:
 def install(plan: Plan) -> WatchedOs:
     """Watch this process from here on."""
     watched = WatchedOs(plan)
-    localplace.os = watched
+    local.os = watched
     return watched
 
 
@@ -163,7 +163,7 @@ def watching(plan: Plan = None) -> Iterator[list[Call]]:
     try:
         yield watched.seen
     finally:
-        localplace.os = os
+        local.os = os
 
 
 def read_calls(log: Path) -> list[Call]:

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stillroom.storage.cache import Cache
-from stillroom.storage.claims import Claims
+from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import StillroomError
+from stillroom.storage.ledger.claims import Claims
 from trials.onetask import VIEWS, OneTask
 from trials.table import Row
 from trials.tiny import STAGES, differences, make_tiny, server, temporaries, unlisted

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from stillroom.pipeline.config import Config
-from stillroom.storage.cache import Cache
-from stillroom.storage.dataset import Dataset
+from stillroom.pipeline.config.config import Config
+from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.index import ShardIndex
+from stillroom.storage.dataset.webdataset import pack
 from stillroom.storage.errors import StillroomError
-from stillroom.storage.index import ShardIndex
-from stillroom.storage.localplace import LocalPlace
-from stillroom.storage.shards import pack
+from stillroom.storage.objects.local import LocalPlace
 
 from . import plaincache, tinyrun
 from .bitflips import Reader

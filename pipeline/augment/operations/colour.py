@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ...philox import unit
-from ..operation import Draws, Operation
+from stillroom.pipeline.augment.operation import Draws, Operation
+from stillroom.pipeline.rng.philox import unit
 
 _Spread = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from ... import exact
-from ...philox import unit
-from ..operation import Draws, Operation
+from stillroom.pipeline.augment.operation import Draws, Operation
+from stillroom.pipeline.rng import portable_math
+from stillroom.pipeline.rng.philox import unit
 
 _ATTEMPTS = 10
 
@@ -57,7 +57,7 @@ class Crop(Operation):
 
     def draw(self, draws: Draws, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
         full_height, full_width = heights.astype(np.float64), widths.astype(np.float64)
-        log_low, log_high = exact.log(self.aspect[0]), exact.log(self.aspect[1])
+        log_low, log_high = portable_math.log(self.aspect[0]), portable_math.log(self.aspect[1])
         window = np.zeros((len(draws), 4), np.int32)
         open_rows = np.arange(len(draws))
         for attempt in range(_ATTEMPTS):
@@ -66,7 +66,7 @@ class Crop(Operation):
             area, aspect, down, right = (unit(words) for words in draws.words(attempt, open_rows))
             h_all, w_all = full_height[open_rows], full_width[open_rows]
             pixels = h_all * w_all * (self.area[0] + area * (self.area[1] - self.area[0]))
-            ratio = exact.exp(log_low + aspect * (log_high - log_low))
+            ratio = portable_math.exp(log_low + aspect * (log_high - log_low))
             width, height = np.rint(np.sqrt(pixels * ratio)), np.rint(np.sqrt(pixels / ratio))
             fits = (width >= 1) & (width <= w_all) & (height >= 1) & (height <= h_all)
             top, left = np.floor(down * (h_all - height + 1)), np.floor(right * (w_all - width + 1))

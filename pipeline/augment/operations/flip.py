@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ..operation import Draws, Operation
+from stillroom.pipeline.augment.operation import Draws, Operation
 
 
 class Flip(Operation):

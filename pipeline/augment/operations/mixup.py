@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...philox import join
-from ...seeds import draw
+from stillroom.pipeline.rng.philox import join
+from stillroom.pipeline.rng.seeds import draw
 
 PAIR, LAMBDA = 3, 4
 """Operation numbers: who is paired with whom, and by how much they are mixed."""

@@ -15,12 +15,12 @@ from typing import Any
 import dask
 import distributed
 
-from ..pipeline.cluster import asked_for
-from ..pipeline.config import Config
-from ..storage.errors import ConfigError, StillroomError
-from . import daskslurm
-from .machine import share_of_cores
-from .submit.stagejobs import folder_of
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.config.submit import asked_for
+from stillroom.stages.run.resources import share_of_cores
+from stillroom.storage.errors import ConfigError, StillroomError
+
+from . import slurm
 
 LOCAL, CUDA, SLURM = "local", "cuda", "slurm"
 _HERE = "127.0.0.1"
@@ -97,7 +97,7 @@ class Fleet:
 def _end_children() -> None:
     """End workers that closing the cluster has left.
 
-    One that was being started again just then stays, and leaves signals to us (see `daskworker`): this process would
+    One that was being started again just then stays, and leaves signals to us (see `worker`): this process would
     wait for it for ever when it ends.
     """
     for child in multiprocessing.active_children():
@@ -167,9 +167,9 @@ def _slurm(workers: int | None, config: Config, stage: str) -> Fleet:
         raise ConfigError(f"--dask slurm needs dask-jobqueue ({error}): pip install 'stillroom[slurm]'") from error
     if shutil.which("sbatch") is None:
         raise StillroomError("there is no sbatch on this machine; start this where Slurm is")
-    asked, folder = asked_for(config.submit, stage), folder_of(config)
-    jobs = workers or asked.jobs or daskslurm.JOBS
-    arguments = daskslurm.arguments(asked, stage, folder)
+    asked, folder = asked_for(config.submit, stage), config.jobs_folder
+    jobs = workers or asked.jobs or slurm.JOBS
+    arguments = slurm.arguments(asked, stage, folder)
     settings = dask.config.get("jobqueue.slurm.scheduler-options", None) or {}  # a site's own
     arguments["scheduler_options"] = {"dashboard_address": _PAGES, **settings}
     said = [f"export DASK_{name.upper().replace('.', '__')}={value}" for name, value in UNWATCHED.items()]
@@ -178,7 +178,7 @@ def _slurm(workers: int | None, config: Config, stage: str) -> Fleet:
     cluster = SLURMCluster(**arguments)
     cluster.scale(jobs=jobs)
     about = f"{jobs} jobs of Slurm, logs in {folder / 'logs'}"
-    return _ours(cluster, jobs, asked.cpus, about, lifetime=daskslurm.lifetime_of(asked))
+    return _ours(cluster, jobs, asked.cpus, about, lifetime=slurm.lifetime_of(asked))
 
 
 def _of_this_machine() -> Mapping[str, Any]:

@@ -6,14 +6,15 @@ Dask may run a task twice; tasks write the same bytes again and their record las
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 
-from ..pipeline.config import Config
-from ..storage.errors import StillroomError
-from .daskcluster import Fleet, open_fleet
-from .daskwave import Wave
-from .daskworker import StageOnWorker
-from .executors import Executor, Outcome
-from .stage import Advance, Stage, Task
-from .stop import StopRequest
+from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.executor import Executor, Outcome
+from stillroom.stages.run.shutdown import StopRequest
+from stillroom.stages.run.stage import Advance, Stage, Task
+from stillroom.storage.errors import StillroomError
+
+from .cluster import Fleet, open_fleet
+from .wave import Wave
+from .worker import StageOnWorker
 
 
 class Dask(Executor):

@@ -5,12 +5,12 @@ A pure function of them; knows no Dask.
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.cluster import Submit
-from ..storage.errors import ConfigError
-from .submit.stagejobs import THIS_PYTHON
+from stillroom.pipeline.config.submit import Submit
+from stillroom.storage.errors import ConfigError
 
 JOBS = 8
 """Workers, where nobody says how many."""
@@ -57,7 +57,7 @@ def arguments(asked: Submit, stage: str, folder: Path) -> dict[str, Any]:
             f"cd {shlex.quote(os.getcwd())} || exit 1",  # noqa: PTH109
             *([asked.activate] if asked.activate else []),
         ],
-        "python": shlex.quote(asked.python or THIS_PYTHON),
+        "python": shlex.quote(asked.python or sys.executable),
         # Slurm itself watches the memory; and a worker's web pages are for nobody elsewhere.
         "worker_extra_args": ["--memory-limit", "0", "--dashboard-address", "127.0.0.1:0"],
         "security": True,  # who can reach a scheduler can run anything on it, and clusters have many users

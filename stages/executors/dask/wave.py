@@ -16,12 +16,13 @@ from typing import Any
 
 import distributed
 
-from ..storage.errors import StillroomError
-from .daskcluster import Fleet
-from .daskworker import Halted, halt, work
-from .executors import Busy, Outcome
-from .stage import Advance, Task
-from .stop import StopRequest
+from stillroom.stages.run.executor import Busy, Outcome
+from stillroom.stages.run.shutdown import StopRequest
+from stillroom.stages.run.stage import Advance, Task
+from stillroom.storage.errors import StillroomError
+
+from .cluster import Fleet
+from .worker import Halted, halt, work
 
 RETRIES = 2
 """Times that a task is tried again after an error of the system: a disk, a network."""

@@ -1,7 +1,7 @@
 """What runs in a Dask worker's process: one stage's tasks, one at a time, each told by no more than its name.
 
 The scheduler hands stage and config to each worker once, as a plugin, to those that join later, too. Models and
-renderers are built once and kept (`workers`) until the plugin is taken away or another run's task comes.
+renderers are built once and kept (`worker_cache`) until the plugin is taken away or another run's task comes.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from typing import Any
 
 import distributed
 
-from ..pipeline.allocator import keep_freed_memory
-from ..pipeline.config import Config
-from ..storage.claims import Claims
-from ..storage.errors import StillroomError
-from .built import release
-from .executors import Busy, Outcome, attempt
-from .machine import pin_threads
-from .registry import stage_named
-from .stage import Task
-from .stop import Stopped
+from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.device.malloc import keep_freed_memory
+from stillroom.stages.run.build_cache import release
+from stillroom.stages.run.executor import Busy, Outcome, attempt
+from stillroom.stages.run.registry import stage_named
+from stillroom.stages.run.resources import pin_threads
+from stillroom.stages.run.shutdown import Stopped
+from stillroom.stages.run.stage import Task
+from stillroom.storage.errors import StillroomError
+from stillroom.storage.ledger.claims import Claims
 
 _TELL_SECONDS = 0.5
 _PLUGIN_SECONDS = 60.0

@@ -14,7 +14,8 @@ from zarr.abc.codec import ArrayBytesCodec
 from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 
-from ..errors import ConfigError, DamagedChunkError, DamagedObjectError
+from stillroom.storage.errors import ConfigError, DamagedChunkError, DamagedObjectError
+
 from . import frame
 
 Rows = NDArray[np.float32]

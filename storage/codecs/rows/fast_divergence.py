@@ -1,7 +1,7 @@
 """KL at several temperatures at once, in float32 and blocks that stay in the processor's cache: the encoder's check.
 
 One exponential per logit: exp(z / T) for the highest T, the others are its powers where the ratio is a whole number.
-Agrees with `fidelity.divergence` to about 1e-5 nats; that one is for reports.
+Agrees with `divergence.divergence` to about 1e-5 nats; that one is for reports.
 """
 
 from collections.abc import Callable, Sequence

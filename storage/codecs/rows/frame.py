@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DamagedObjectError, ModelError
+from stillroom.storage.errors import DamagedObjectError, ModelError
 
 _VERSION = 1
 _MAX_ROWS = 1 << 31

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..errors import DamagedObjectError
-from .zarr_rows import RowCodec, Rows
+from stillroom.storage.errors import DamagedObjectError
+
+from .base import RowCodec, Rows
 
 
 class Int8Codec(RowCodec):

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import constriction
 import numpy as np
 
-from ..errors import ConfigError, DamagedObjectError
+from stillroom.storage.errors import ConfigError, DamagedObjectError
+
+from .base import RowCodec, Rows
 from .frame import Reader, varint
-from .zarr_rows import RowCodec, Rows
 
 _FLOOR = 2.0**-24
 _TOTAL = 1 << 20

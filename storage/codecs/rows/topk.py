@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, DamagedObjectError
-from .zarr_rows import RowCodec, Rows
+from stillroom.storage.errors import ConfigError, DamagedObjectError
+
+from .base import RowCodec, Rows
 
 _FLOOR = 2.0**-24  # the smallest positive float16
 

@@ -12,14 +12,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DamagedObjectError
-from . import entropy
-from .engine import Engine, Symbols, engine
-from .fast_divergence import fast_divergence
-from .frame import Reader, pack_mask, unpack, unpack_mask, varint
+from stillroom.storage.codecs.rows.base import RowCodec, Rows
+from stillroom.storage.codecs.rows.fast_divergence import fast_divergence
+from stillroom.storage.codecs.rows.frame import Reader, pack_mask, unpack, unpack_mask, varint
+from stillroom.storage.errors import ConfigError, DamagedObjectError
+
+from . import rans
+from .contexts import MAX_REFINE, REFINE_PER_OCTAVE
 from .model import TransformModel, model_from_text
-from .scales import MAX_REFINE, REFINE_PER_OCTAVE
-from .zarr_rows import RowCodec, Rows
+from .quantizer import Engine, Symbols, engine
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class TransformCodec(RowCodec):
                 "fit a pilot of this teacher"
             )
         plan = plan_chunk(engine(self.model), rows)
-        words = entropy.encode(plan.symbols.symbols, plan.symbols.odd, plan.symbols.classes, engine(self.model).tables)
+        words = rans.encode(plan.symbols.symbols, plan.symbols.odd, plan.symbols.classes, engine(self.model).tables)
         coded = words.astype("<u4").tobytes()
         return varint(plan.refine) + pack_mask(~plan.exact) + varint(len(coded)) + coded + _pack_exact(rows[plan.exact])
 

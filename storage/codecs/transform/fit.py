@@ -11,15 +11,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from . import statistics
-from .axes import Axes, centred, fit_axes, fold_of
-from .engine import FRACTION, Engine, Symbols
-from .fast_divergence import fast_divergence
-from .frame import used_rows
+from stillroom.storage.codecs.rows.fast_divergence import fast_divergence
+from stillroom.storage.codecs.rows.frame import used_rows
+from stillroom.storage.errors import ConfigError
+
+from . import frequency_tables
+from .contexts import CLASS_COUNT, table_sizes
 from .model import TransformModel
+from .pca import Axes, centred, fit_axes, fold_of
+from .quantizer import FRACTION, Engine, Symbols
 from .refit import refit
-from .scales import CLASS_COUNT, table_sizes
 
 _FOLDS = 5
 # The step is fitted to a little less than the bound, so that most chunks hold it at the first try.
@@ -109,7 +110,7 @@ class _Fit:
         self._all = np.concatenate([f.coefficients[:, :most] for f in self._folds])
         self._temperatures = temperatures
         self._target = max_kl * _MARGIN
-        self._prior = statistics.prior_tables()
+        self._prior = frequency_tables.prior_tables()
         classes = rows.shape[1]
         # A first step: the one whose distortion, spread over all classes, makes half the bound.
         deviation = np.sqrt((self._all**2).mean(axis=0)) if most else np.zeros(0)
@@ -180,9 +181,9 @@ class _Fit:
         scaled = coefficients / model.step
         rough = np.rint(np.maximum(np.abs(scaled) - 0.25, 0)).astype(np.int32)
         flat = [q[2] for pair in self._prior for q in pair]
-        tables = np.concatenate([statistics._whole(p) for p in flat]).astype(np.uint32)
+        tables = np.concatenate([frequency_tables._whole(p) for p in flat]).astype(np.uint32)
         for _ in range(rounds):
-            weights, base, counts, thresholds = statistics.learn_contexts(coefficients, rough, model.step)
+            weights, base, counts, thresholds = frequency_tables.learn_contexts(coefficients, rough, model.step)
             model = replace(
                 model,
                 axes=np.zeros((axes, model.classes), np.int16),
@@ -196,9 +197,9 @@ class _Fit:
             )
             found = self._symbols(Engine(model))
             rough = _levels(found)
-            tables = statistics.learn_tables(found.symbols, found.odd, found.classes, self._prior)
+            tables = frequency_tables.learn_tables(found.symbols, found.odd, found.classes, self._prior)
         return replace(
-            model, tables=tables, shift=statistics.learn_shift(scaled, found.symbols, found.odd, found.classes)
+            model, tables=tables, shift=frequency_tables.learn_shift(scaled, found.symbols, found.odd, found.classes)
         )
 
     def _bisect(self, model: TransformModel, reach: float = 1.0, precision: float = 0.004) -> float:

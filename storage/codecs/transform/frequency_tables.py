@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .scales import CLASS_COUNT, PER_OCTAVE, TOTAL, UNIT_CLASS, scale_of, table_sizes
+from .contexts import CLASS_COUNT, PER_OCTAVE, TOTAL, UNIT_CLASS, scale_of, table_sizes
 
 Floats = NDArray[np.float64]
 _GAUSSIAN = float(np.sqrt(np.pi / 2))  # standard deviation per mean magnitude

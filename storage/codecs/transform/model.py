@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DamagedObjectError
+from stillroom.storage.errors import DamagedObjectError
 
 _MAGIC = "stillroom.transform/1"
 _MAX_BYTES = 1 << 28

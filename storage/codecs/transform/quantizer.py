@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy import SymbolTables, classes_of, decode, follow
+from .contexts import ScaleContext, step_ratio
 from .model import TransformModel
-from .scales import ScaleContext, step_ratio
+from .rans import SymbolTables, classes_of, decode, follow
 from .trellis import UNIT, quantise
 
 FRACTION = 1024

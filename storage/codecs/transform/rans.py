@@ -11,9 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiled import compiled
-from ..errors import DamagedObjectError
-from .scales import CLASS_COUNT, TOTAL_BITS, ScaleContext
+from stillroom.storage.errors import DamagedObjectError
+from stillroom.storage.jit import compiled
+
+from .contexts import CLASS_COUNT, TOTAL_BITS, ScaleContext
 from .trellis import NEXT_STATE
 
 _LOW = 1 << 31

@@ -12,7 +12,7 @@ All arithmetic is integer: the same input gives the same symbols everywhere. It 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiled import compiled
+from stillroom.storage.jit import compiled
 
 STATES = 8
 # Values are in 1/64 step, costs in 1/4096 squared step.
