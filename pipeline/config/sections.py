@@ -15,7 +15,7 @@ from stillroom.storage.codecs.names import parse_codec
 from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
 from stillroom.storage.errors import ConfigError
 
-from .types import Augmentation, Name, Precision, Share, Source, Uint64, Url
+from .types import Augmentation, Name, Positive, Precision, Share, Source, Uint64, Url
 
 
 class Section(BaseModel):
@@ -180,7 +180,9 @@ class Teacher(Section):
         False, description="on a GPU, launch each forward pass as one CUDA graph; pays with small batches"
     )
     mean: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
-    std: tuple[float, float, float] | None = Field(None, description="of pixels in [0, 1]; default: the model's own")
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="of pixels in [0, 1]; default: the model's own"
+    )
 
 
 class CacheSection(Section):

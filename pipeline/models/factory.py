@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +188,17 @@ def _head(model: nn.Module) -> tuple[str, ...]:
 def preprocessing_of(
     model: nn.Module, weights: Weights | None = None, mean: Triple | None = None, std: Triple | None = None
 ) -> Preprocessing:
-    """A model's own preprocessing: what the config says, else the weights' file, else timm's, else ImageNet's."""
+    """A model's own preprocessing: what the config says, else the weights' file, else timm's, else ImageNet's.
+
+    Raises:
+        ModelError: the weights' file says that pixels are to be divided by zero, or by less.
+    """
     own: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
     if weights is not None:
         stated = {key: _from_json(weights.metadata.get(key)) for key in ("mean", "std")}
-        own |= {key: value for key, value in stated.items() if isinstance(value, list) and len(value) == 3}
+        own |= {key: value for key, value in stated.items() if _is_triple(value)}
+        if not all(value > 0 for value in own.get("std", ())):
+            raise ModelError(f"{weights.path} says std = {own['std']}; pixels are divided by it, so it is above 0")
     return Preprocessing(
         mean or _triple(own.get("mean", _IMAGENET[0])),
         std or _triple(own.get("std", _IMAGENET[1])),
@@ -204,6 +211,12 @@ def _from_json(text: str | None) -> Any:
         return json.loads(text) if text is not None else None
     except ValueError:
         return None
+
+
+def _is_triple(value: Any) -> bool:
+    """Whether it is one number for each channel."""
+    numbers = isinstance(value, list) and all(type(item) in (int, float) and isfinite(item) for item in value)
+    return numbers and len(value) == 3
 
 
 def _triple(values: Any) -> Triple:

@@ -20,7 +20,7 @@ def in_lines(found: Mapping[str, Any]) -> Iterator[str]:
         if "note" in teacher["pilot"]:
             yield f"  {teacher['pilot']['note']}"
         temperatures = " · ".join(f"{value:g}" for value in teacher["codecs"][0]["temperatures"])
-        heads = f"{'codec':14} {'bytes/view':>10}  {'first class':>11} {'encode/s':>9}"
+        heads = f"{'codec':14} {'bytes/view':>10}  {'top-1 agr.':>11} {'encode/s':>9}"
         yield f"  {heads}  KL · T² lost at T = {temperatures}"
         for codec in teacher["codecs"]:
             mark = "*" if codec["name"] == teacher["codec"] else " "

@@ -19,10 +19,10 @@ def in_words(lost: Mapping[str, Any]) -> str:
     line = (
         f"{lost['name']}, {lost['bytes_per_view']:.3g} bytes of logits a view; "
         f"KL · T² lost {by_temperature(lost, 'kl_mean')} nats, "
-        f"p99 up to {max(lost['kl_p99']):.2g}, first class kept {lost['top1']:.1%}"
+        f"p99 up to {max(lost['kl_p99']):.2g}, top-1 agreement {lost['top1']:.1%}"
     )
     if lost["name"] == "transform":
-        line += f"; {lost['refined']:,} of {lost['chunks']:,} chunks refined, {lost['exact']:,} rows exact"
+        line += f"; {lost['refined']:,} of {lost['chunks']:,} chunks refined, {lost['exact']:,} rows lossless"
     return line
 
 

@@ -75,7 +75,7 @@ class BlockFacts:
             "name" of the codec; "bytes_per_view" of logits; "chunks", and "refined" of them, which took a finer step
             than the pilot's, by "refine_max" 64ths of an octave at most; "exact" rows; "rows" that were compared; by
             each of "temperatures", "kl_mean", "kl_p99" and "kl_max": KL(teacher ‖ decoded) · T² in nats; "top1", share
-            of rows with the same first class.
+            of rows whose top-1 class is the same.
         """
         found = self._compared()
         return {

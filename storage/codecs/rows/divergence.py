@@ -1,4 +1,4 @@
-"""How far decoded logits are from the teacher's: KL at each temperature, and whether the first class survived."""
+"""How far decoded logits are from the teacher's: KL at each temperature, and top-1 agreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
