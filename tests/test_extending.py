@@ -12,11 +12,15 @@ from stillroom.pipeline.augment import registry
 from stillroom.pipeline.augment.operation import FOREIGN
 from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.config.config import parse_config
+from stillroom.stages.cli.main import main
+from stillroom.stages.report.page import as_toml
 from stillroom.stages.run.executor import InProcess, execute
 from stillroom.stages.run.progress import NoProgress
 from stillroom.stages.run.registry import stage_named
 from stillroom.storage.cache.cache import Cache
+from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, StoreError
+from stillroom.storage.ledger.ledger import Ledger
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 
@@ -27,17 +31,21 @@ def blocks(language):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """The page's package, installed: its module, and the entry point that names the class."""
+    """The page's package, installed: a module for each example, and the entry points that name them."""
     package = tmp_path / "site" / "my_package"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "blur.py").write_text(blocks("python")[0])
+    groups = []
+    pointed = [block for block in blocks("toml") if "entry-points" in block]
+    for block, code in zip(pointed, blocks("python"), strict=True):
+        ((group, points),) = tomllib.loads(block)["project"]["entry-points"].items()
+        ((name, value),) = points.items()
+        (package / f"{value.partition(':')[0].rpartition('.')[2]}.py").write_text(code)
+        groups.append(f"[{group}]\n{name} = {value}\n")
     about = tmp_path / "site" / "my_package-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    points = tomllib.loads(blocks("toml")[0])["project"]["entry-points"]["stillroom.operations"]
-    lines = "".join(f"{name} = {value}\n" for name, value in points.items())
-    (about / "entry_points.txt").write_text(f"[stillroom.operations]\n{lines}")
+    (about / "entry_points.txt").write_text("\n".join(groups))
     monkeypatch.syspath_prepend(tmp_path / "site")
     registry.registered.cache_clear()
     yield tmp_path / "site"
@@ -99,3 +107,29 @@ def test_wrong_ranges_and_names_are_refused_with_the_nearest_name(installed, run
     twice = [{"op": "gaussian_blur"}, {"op": "gaussian_blur"}]
     with pytest.raises(ConfigError, match=r"'gaussian_blur' stands twice"):
         parse_config(run_tables(tmp_path, views={"augment": twice}))
+
+
+def test_a_packages_stage_is_a_command_like_any_other(installed, run_tables, tmp_path, capsys):
+    config = parse_config(run_tables(tmp_path / "run"))
+    run_all(config, "ingest")
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(config))
+    for said in ("24 images in", "up to date"):
+        with pytest.raises(SystemExit) as ended:
+            main(["histogram", str(path)])
+        assert ended.value.code == 0
+        assert said in capsys.readouterr().out
+    labels = Dataset(config.data_place).index(0).label
+    assert [int(label) for label in config.run_place.read("histogram/000000.txt").split()] == labels.tolist()
+    record = Ledger(config.run_place).get("histogram/000002")
+    assert record is not None
+    assert record.facts == {"images": 8}
+
+
+def test_a_stage_that_nobody_brings_is_no_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["histogramm", "config.toml"])
+    assert ended.value.code == 2
+    assert "histogramm" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"there is no stage 'histogramm'; there are: ingest, seeds"):
+        stage_named("histogramm")

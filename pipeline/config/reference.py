@@ -72,9 +72,9 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f'`"{item}"`' for item in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         inner = schema.get("prefixItems", [schema.get("items", {})])
-        kind, _, bounds = _type(inner[0]).partition(" ")
+        kind, _, limits = _type(inner[0]).partition(" ")
         count = f"{len(inner)} " if "prefixItems" in schema else ""
-        return f"list of {count}{kind}s {bounds}".rstrip()
+        return f"list of {count}{kind}s {limits}".rstrip()
     bounds = [
         f"{sign} {schema[key]}"
         for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))

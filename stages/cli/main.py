@@ -7,7 +7,7 @@ again.
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -21,7 +21,7 @@ from stillroom.stages.maintenance.garbage import collect
 from stillroom.stages.maintenance.status import in_lines, status_of
 from stillroom.stages.run.executor import InProcess
 from stillroom.stages.run.progress import make_progress
-from stillroom.stages.run.registry import NAMES
+from stillroom.stages.run.registry import NAMES, packaged
 from stillroom.stages.run.shutdown import StopRequest
 from stillroom.storage.errors import ConfigError
 
@@ -253,7 +253,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `stillroom` command."""
     os.environ["WDS_SECURE"] = "1"
     keep_freed_memory()
-    sys.exit(status_of_call(lambda: app(arguments, exit_on_error=False, print_error=False)))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    sys.exit(status_of_call(lambda: _called(given)))
+
+
+def _called(arguments: Sequence[str]) -> object:
+    name = arguments[0] if arguments else ""
+    if name and not name.startswith("-") and name not in app and packaged(name) is not None:
+        app.command(_command_of(name), name=name)
+    return app(arguments, exit_on_error=False, print_error=False)
+
+
+def _command_of(name: str) -> Callable[..., int]:
+    """The command of a stage that a package brings."""
+
+    def run_it(config: str, options: Options = _NONE, *, as_json: _Json = False) -> int:
+        return _run_stages(config, options, [name], as_json=as_json)
+
+    return run_it
 
 
 def _run_stages(

@@ -154,7 +154,7 @@ def _tell(stage: Stage, config: Config, plan: Plan, summary: Summary) -> int:
         print(json.dumps(concluded, indent=1))
     else:
         print(f"{stage.name:8} {sentence(stage, summary, plan.shared)}", flush=True)
-        for line in details(summary):
+        for line in details(stage, summary):
             print(f"         {line}", flush=True)
     if concluded is None or concluded["ok"]:
         return 0

@@ -8,8 +8,9 @@ from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.torchvision_names import is_torchvision, parse_torchvision
+from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.places import parts, place_of
-from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.dataset.dataset import WHOLE_TASK, Dataset, ingest_task
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.ledger.ledger import Ledger
@@ -90,4 +91,9 @@ def prepare(config: Config) -> None:
             fetch(parse_torchvision(url), config.data.download)
 
 
-STAGE = Stage("ingest", "images", tasks, done, run, homes=homes, prepare=prepare)
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
+    """How many images each data shard took and rejected, and the whole."""
+    return figure_lines(results, ("accepted", "rejected", "samples"))
+
+
+STAGE = Stage("ingest", "images", tasks, done, run, homes=homes, prepare=prepare, details=details)

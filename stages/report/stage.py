@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
+from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.places import REPORT, REPORT_TASK, student_places
-from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.ledger.fingerprint import canonical, digest
@@ -113,4 +114,9 @@ def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     return [RecordLocation(config.run_place, task.name, task.name)]
 
 
-STAGE = Stage("report", "pages", tasks, done, run, homes=homes)
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
+    """Where the page is."""
+    return figure_lines(results, ("path",))
+
+
+STAGE = Stage("report", "pages", tasks, done, run, homes=homes, details=details)

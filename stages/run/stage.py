@@ -11,6 +11,10 @@ Advance = Callable[[int], None]
 """Called by a running task with how many units it has just finished."""
 
 
+Results = Mapping[str, Mapping[str, Any]]
+"""What tasks returned, by their name."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One piece of work, all or nothing.
@@ -63,6 +67,8 @@ class Stage:
             takes tasks that no other has taken; "together": all of them do each task.
         shared: the wave that array jobs share out. Waves before it are done by whichever job comes first, those after
             it by whichever finds all before them done.
+        details: what people should read once it has run, a line each: of its tasks' results, by name, and of what was
+            concluded, if anything was.
         asks_teacher: whether its tasks ask a teacher: what a process has built for that is kept for them.
         prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
     """
@@ -80,4 +86,5 @@ class Stage:
     ranks: Literal["alone", "apart", "together"] = "alone"
     shared: int = 0
     asks_teacher: bool = False
+    details: Callable[[Results, Mapping[str, Any] | None], Sequence[str]] | None = None
     prepare: Callable[[Config], None] | None = None

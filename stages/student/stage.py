@@ -13,8 +13,9 @@ from stillroom.pipeline.config.sections import Student
 from stillroom.pipeline.device.distributed import Ranks
 from stillroom.pipeline.replay.shared_pass import SharedPass
 from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.places import STUDENT_TASK
-from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.stages.teacher.seeds import open_cache
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import MissingObjectError, StillroomError
@@ -152,4 +153,20 @@ def _student(config: Config, task: Task) -> Student:
     return next(student for student in config.student if student.name == task.name)
 
 
-STAGE = Stage("student", "views", tasks, done, run, homes=homes, resumable=True, notes=notes, ranks="together")
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
+    """How good each student is on the evaluation set."""
+    return figure_lines(results, ("top1", "top5", "kl"))
+
+
+STAGE = Stage(
+    "student",
+    "views",
+    tasks,
+    done,
+    run,
+    homes=homes,
+    resumable=True,
+    notes=notes,
+    ranks="together",
+    details=details,
+)

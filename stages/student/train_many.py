@@ -8,7 +8,7 @@ from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Student
-from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.dataset.dataset import Dataset
 
 from . import stage as alone
@@ -58,6 +58,12 @@ def _group(config: Config, task: Task) -> list[Student]:
     return next(group for group in groups(config) if _BETWEEN.join(student.name for student in group) == task.name)
 
 
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:
+    """How good each student of each group is."""
+    students = {name: figures for result in results.values() for name, figures in result["students"].items()}
+    return alone.details(students, concluded)
+
+
 STAGE = Stage(
     "train-many",
     "views",
@@ -68,4 +74,5 @@ STAGE = Stage(
     resumable=True,
     notes=alone.notes,
     ranks="together",
+    details=details,
 )

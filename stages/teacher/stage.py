@@ -12,8 +12,10 @@ from typing import Any
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.weights_digest import weights_digest
-from stillroom.stages.run.stage import Advance, RecordLocation, Stage, Task
+from stillroom.stages.run.figure_lines import figure_lines
+from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.cache.layout import (
+    EVALUATION,
     TEACHERS,
     block_task,
     evaluation_task,
@@ -29,6 +31,7 @@ from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
 from stillroom.storage.writers.array_encoder import refuse_other_teacher
 
 from . import pilot, plain_views
+from .codec_loss_text import of_blocks
 from .seeds import open_cache
 
 
@@ -142,4 +145,21 @@ def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
     return [RecordLocation(config.cache_place, task.name, claim if task.name.startswith(f"{claim}/") else task.name)]
 
 
-STAGE = Stage("teacher", "views", tasks, done, run, homes=homes, ranks="apart", shared=2, asks_teacher=True)
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
+    """How good a teacher is on the evaluation set, and what its codec lost."""
+    evaluated = {name: result for name, result in results.items() if name.endswith(f"/{EVALUATION}")}
+    return [*figure_lines(evaluated, ("samples", "top1", "top5")), *of_blocks(results)]
+
+
+STAGE = Stage(
+    "teacher",
+    "views",
+    tasks,
+    done,
+    run,
+    homes=homes,
+    ranks="apart",
+    shared=2,
+    asks_teacher=True,
+    details=details,
+)

@@ -15,7 +15,8 @@ from stillroom.pipeline.config.config import Config
 from stillroom.stages.run.artifacts import VERIFIED_TASK
 from stillroom.stages.run.places import holdings, place_of
 from stillroom.stages.run.places import parts as parts_named
-from stillroom.stages.run.stage import Advance, Stage, Task
+from stillroom.stages.run.stage import Advance, Results, Stage, Task
+from stillroom.stages.teacher.codec_loss_text import in_words
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import block_task, plain_folder, teacher_folder
 from stillroom.storage.cache.sealing import REPLACED
@@ -260,4 +261,20 @@ def _check_views(config: Config, teacher: str, shard: int) -> Finding:
     return finding.joined(Finding(found, checked.problems, checked.skipped, kl=checked.kl))
 
 
-STAGE = Stage("verify", "checks", tasks, done, run, conclude, _state, asks_teacher=True)
+def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
+    """What was checked, what the codec lost, and what could not be checked."""
+    if concluded is None:
+        return ()
+    lines = [f"{name}: {_count(check)}" for name, check in concluded["checks"].items()]
+    lost = concluded["checks"].get(_CODEC, {}).get("teachers", {})
+    return [*lines, *(f"{name}: {in_words(item)}" for name, item in lost.items()), *concluded["skipped"]]
+
+
+def _count(check: Mapping[str, Any]) -> str:
+    text = f"{check['checked']:,} checked, {check['failed']} failed"
+    if "kl_mean" in check:
+        text += f", KL to cache mean {check['kl_mean']:.2g}, max {check['kl_max']:.2g} nats"
+    return text
+
+
+STAGE = Stage("verify", "checks", tasks, done, run, conclude, _state, asks_teacher=True, details=details)
