@@ -1,8 +1,12 @@
 """What `docs/extending.md` shows works as it stands there, from a package that is not ours."""
 
+import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +24,8 @@ from stillroom.stages.run.registry import stage_named
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, StoreError
-from stillroom.storage.ledger.ledger import Ledger
+from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
+from stillroom.storage.objects.local import LocalPlace
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 
@@ -38,14 +43,14 @@ def installed(tmp_path, monkeypatch):
     groups = []
     pointed = [block for block in blocks("toml") if "entry-points" in block]
     for block, code in zip(pointed, blocks("python"), strict=True):
-        ((group, points),) = tomllib.loads(block)["project"]["entry-points"].items()
-        ((name, value),) = points.items()
-        (package / f"{value.partition(':')[0].rpartition('.')[2]}.py").write_text(code)
-        groups.append(f"[{group}]\n{name} = {value}\n")
+        for group, points in tomllib.loads(block)["project"]["entry-points"].items():
+            groups += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items())]
+            (value,) = points.values()
+            (package / f"{value.partition(':')[0].rpartition('.')[2]}.py").write_text(code)
     about = tmp_path / "site" / "my_package-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("\n".join(groups))
+    (about / "entry_points.txt").write_text("\n".join(groups) + "\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     registry.registered.cache_clear()
     yield tmp_path / "site"
@@ -133,3 +138,41 @@ def test_a_stage_that_nobody_brings_is_no_command(capsys):
     assert "histogramm" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"there is no stage 'histogramm'; there are: ingest, seeds"):
         stage_named("histogramm")
+
+
+@pytest.mark.slow
+def test_a_packages_codec_keeps_logits_within_what_it_promises(installed, run_tables, tmp_path):
+    """In processes of their own, as Zarr looks for codecs when it is imported."""
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(parse_config(run_tables(tmp_path / "run"))))
+    # Here the codec is known, too, and so the cache can be looked at.
+    command = [sys.executable, "-m", "stillroom.stages", "run", str(path), "--set", 'cache.codec="fixed16"']
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "t: fixed16, " in done.stdout
+    (record, *_) = Ledger(LocalPlace(tmp_path / "run/cache")).records("teachers/t/blocks")
+    assert record.facts["codec"]["name"] == "fixed16"
+    assert 0.0 < max(record.facts["codec"]["kl_mean"]) < 1e-4
+    metadata = json.loads((tmp_path / "run/cache/teachers/t/logits/zarr.json").read_text())
+    assert metadata["codecs"][0]["configuration"]["codecs"][0]["name"] == "my_package.fixed16"
+    gone = subprocess.run(
+        [*command[:3], "verify", str(path), "--set", "cache.codec=fixed16"], capture_output=True, text=True, check=False
+    )
+    assert gone.returncode == 2
+    assert "cache.codec is 'fixed16'" in gone.stderr
+
+
+def test_a_cache_of_a_codec_that_is_not_installed_is_refused_by_name(tmp_path, run_tables):
+    config = parse_config(run_tables(tmp_path / "run"))
+    run_all(config, "ingest", "seeds", "teacher")
+    name = "teachers/t/logits/zarr.json"
+    metadata = config.cache_place.read(name).replace(b'"blosc"', b'"my_package.fixed16"')
+    config.cache_place.write(name, metadata)
+    cache = Cache(config.cache_place)
+    task = "teachers/t/layout/000004"
+    record = cache.ledger.get(task)
+    assert record is not None
+    cache.ledger.put(replace(record, objects={**record.objects, name: ObjectDigest.of(metadata)}))
+    with pytest.raises(StoreError, match=r"codecs is \['my_package.fixed16'\]"):
+        Cache(config.cache_place).teacher("t").logits(0, 0)

@@ -11,7 +11,7 @@ from stillroom.pipeline.augment.operations.crop import Crop
 from stillroom.pipeline.augment.operations.flip import Flip
 from stillroom.pipeline.augment.operations.mixup import Mixup
 from stillroom.pipeline.augment.recipe import RANGES, Recipe
-from stillroom.storage.codecs.names import parse_codec
+from stillroom.storage.codecs.kinds import parse_codec
 from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
 from stillroom.storage.errors import ConfigError
 

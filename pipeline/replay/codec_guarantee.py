@@ -8,7 +8,7 @@ from typing import Any
 
 from stillroom.storage.cache.layout import teacher_folder
 from stillroom.storage.cache.teacher_logits import TeacherLogits
-from stillroom.storage.codecs.names import PLAIN, TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.writers.loss_summary import join_losses
 
 _BLOCKS = 64
@@ -58,7 +58,7 @@ def faithfulness(teacher: TeacherLogits, temperature: float) -> Faithfulness:
     highest; the other codecs guarantee nothing, so that only what was measured can be told.
     """
     codec = teacher.info.codec
-    if codec in PLAIN:
+    if kind_of(codec).lossless:
         return Faithfulness(temperature, None, None, None, None, (0, 0), None)
     records = teacher.ledger.snapshot(f"{teacher_folder(teacher.name)}/blocks")
     tasks = list(records.tasks())
@@ -71,7 +71,7 @@ def faithfulness(teacher: TeacherLogits, temperature: float) -> Faithfulness:
         kl = measured["kl_mean"][place]
     some = f" over {blocks[0]} of {blocks[1]:,} blocks" if blocks[0] < blocks[1] else ""
     said = f"; measured at {nearest:g}{some}: {kl:.3g} nats" if nearest is not None else ""
-    if codec != TRANSFORM:
+    if not kind_of(codec).fitted:
         note = (
             f"temperature {temperature:g}: the cache of teacher {teacher.name!r} is {codec}, which guarantees nothing "
             f"at any temperature{said} of KL · T² lost on average"

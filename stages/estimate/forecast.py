@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stillroom.storage.cache.layout import Layout
-from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 
 from .measurements import Probe
 
@@ -101,7 +101,7 @@ def forecast(plan: Plan, probe: Probe, known: Known, codec: str) -> Forecast:
     seeds_chunk, _ = Layout((plan.slots,) * plan.shards, plan.views_per_block).seeds_chunk()
     seeds_chunks = -(-plan.shards // seeds_chunk)
     # Each array of logits holds the model. Of plain views, each data shard is a task with one object.
-    models = ((codec == TRANSFORM) - (probe.codec == TRANSFORM)) * (2 if plan.plain else 1)
+    models = (kind_of(codec).fitted - kind_of(probe.codec).fitted) * (2 if plan.plain else 1)
     plain = plan.shards if plan.plain else 0
     sizes = {
         "logits": probe.tried[codec].lost["bytes_per_view"] * plan.samples * plan.views,

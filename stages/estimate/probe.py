@@ -22,6 +22,7 @@ from stillroom.stages.teacher.worker_cache import block_maker, loaded_teacher
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import TEACHERS, Layout
 from stillroom.storage.cache.teacher_logits import TeacherInfo
+from stillroom.storage.codecs.kinds import codec_kinds, kind_of, parse_codec
 from stillroom.storage.codecs.registry import TransformModel
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.dataset.index import ShardIndex
@@ -43,7 +44,6 @@ _MOST_PARTS = 256
 _WARM_SAMPLES = 64
 _ROWS = 4096
 """Views that each codec is tried on, about."""
-CODECS = ("float32", "float16", "int8", "topk:100", "topk:10", "sqrtp:0.05", "transform")
 
 
 def probe(
@@ -104,7 +104,9 @@ class _Prober:
                 break
         kept = [item.size for record in records for name, item in record.objects.items() if "/canaries/" in name]
         its_own = [writer.ledger.place.size(writer.ledger.name(record.task)) or 0 for record in records]
-        names = [name for name in CODECS if name != "topk:100" or len(self.classes) > 100]
+        # To keep more classes than there are is no codec to compare.
+        tried = [name for kind in codec_kinds().values() for name in kind.tried]
+        names = [name for name in tried if not kind_of(name).whole or (parse_codec(name)[1] or 0) <= len(self.classes)]
         rows = np.concatenate(logits)[: self._rows]
         return Probe(
             codec=self.config.cache.codec,
@@ -209,7 +211,7 @@ class _Prober:
         """A writer of a scratch cache whose data shards are the parts, with one block each."""
         views = views or self.views
         teacher = loaded_teacher(self.section, self.classes)
-        model = self.model if codec == "transform" else None
+        model = self.model if kind_of(codec).fitted else None
         layout = Layout(tuple(sizes), views)
         info = TeacherInfo(
             teacher.fingerprint,

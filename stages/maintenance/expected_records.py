@@ -19,7 +19,7 @@ from stillroom.storage.cache.layout import (
     plain_layout_task,
     plain_task,
 )
-from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.dataset.dataset import WHOLE_TASK, Dataset, ingest_task
 from stillroom.storage.errors import MissingObjectError
 from stillroom.storage.objects.base import Place
@@ -90,7 +90,7 @@ def _ingest(config: Config) -> Iterator[Expected]:
 def _teacher(config: Config, name: str) -> dict[str, int]:
     sizes: Sequence[int] = Dataset(config.data_place).sizes
     block = config.views.views_per_block
-    found = {pilot_task(name): 0} if config.cache.codec == TRANSFORM else {}
+    found = {pilot_task(name): 0} if kind_of(config.cache.codec).fitted else {}
     found[layout_task(name, config.views.count)] = 0
     for number in range(config.views.count // block):
         found |= {block_task(name, shard, number): size * block for shard, size in enumerate(sizes)}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillroom.storage.cache.layout import plain_shard
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.writers.loss_summary import FACTS, join_losses
 
 
@@ -21,7 +22,7 @@ def in_words(lost: Mapping[str, Any]) -> str:
         f"KL · T² lost {by_temperature(lost, 'kl_mean')} nats, "
         f"p99 up to {max(lost['kl_p99']):.2g}, top-1 agreement {lost['top1']:.1%}"
     )
-    if lost["name"] == "transform":
+    if kind_of(lost["name"]).fitted:
         line += f"; {lost['refined']:,} of {lost['chunks']:,} chunks refined, {lost['exact']:,} rows lossless"
     return line
 

@@ -16,7 +16,7 @@ from stillroom.pipeline.teacher.pilot_sample import Drawn, draw_pilot
 from stillroom.stages.run.stage import Task
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import pilot_task
-from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.codecs.registry import TransformModel
 from stillroom.storage.ledger.fingerprint import Fingerprint
 from stillroom.storage.writers.pilot import read_transform
@@ -52,7 +52,7 @@ def is_done(config: Config, section: Teacher, cache: Cache) -> bool:
     record = cache.ledger.get(pilot_task(section.name))
     if record is None:
         return False
-    if section.name in cache.teachers and cache.teacher(section.name).info.codec == TRANSFORM:
+    if section.name in cache.teachers and kind_of(cache.teacher(section.name).info.codec).fitted:
         return True
     made, asked = record.facts["made_from"], made_from(config, {})
     teacher: dict[str, Any] = {"model": section.model, "size": section.size, "precision": section.precision}
@@ -65,7 +65,7 @@ def is_done(config: Config, section: Teacher, cache: Cache) -> bool:
 
 def fitted(config: Config, section: Teacher, cache: Cache) -> TransformModel | None:
     """The model of a run's codec, from the cache; None where the codec needs none."""
-    return read_transform(cache, section.name) if config.cache.codec == TRANSFORM else None
+    return read_transform(cache, section.name) if kind_of(config.cache.codec).fitted else None
 
 
 def drawn(config: Config, sizes: tuple[int, ...]) -> list[Drawn]:

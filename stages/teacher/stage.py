@@ -25,7 +25,7 @@ from stillroom.storage.cache.layout import (
     teacher_folder,
 )
 from stillroom.storage.cache.teacher_logits import TeacherInfo
-from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
 from stillroom.storage.writers.array_encoder import refuse_other_teacher
@@ -43,7 +43,7 @@ def tasks(config: Config) -> Sequence[Task]:
     views, block = config.views.count, config.views.views_per_block
     found = []
     for section in config.teacher:
-        if config.cache.codec == TRANSFORM:
+        if kind_of(config.cache.codec).fitted:
             found.append(pilot.task_of(config, section, data.sizes))
         found.append(Task(layout_task(section.name, views), 1, 0))
         for number in range(views // block):
@@ -121,7 +121,7 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
     for field, value in (("mean", section.mean), ("std", section.std)):
         if value is not None:
             wanted[field] = list(value)
-    if config.cache.codec == TRANSFORM:
+    if kind_of(config.cache.codec).fitted:
         wanted["cache"] = pilot.settings_of(config)
     there = {**section.LATER, **stored.fingerprint, "codec": stored.codec, "cache": stored.transform.get("cache")}
     refuse_other_teacher(section.name, config.cache_place, {key: there[key] for key in wanted}, wanted)

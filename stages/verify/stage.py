@@ -20,7 +20,7 @@ from stillroom.stages.teacher.codec_loss_text import in_words
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import block_task, plain_folder, teacher_folder
 from stillroom.storage.cache.sealing import REPLACED
-from stillroom.storage.codecs.names import TRANSFORM
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, MissingObjectError, StillroomError, UnreachableError
 from stillroom.storage.ledger.fingerprint import canonical, digest, stated
@@ -215,7 +215,7 @@ def _check_codec(config: Config, teacher: str) -> Finding:
     """Add up what blocks and plain views say that their encoding lost; none may say more than its codec promised."""
     cache = Cache(config.cache_place)
     info = cache.teacher(teacher).info
-    bound = info.transform["cache"]["max_kl"] if info.codec == TRANSFORM else None
+    bound = info.transform["cache"]["max_kl"] if kind_of(info.codec).fitted else None
     finding = Finding({_CODEC: 0})
     blocks = list(cache.ledger.records(f"{teacher_folder(teacher)}/blocks"))
     plain = [record for record in cache.ledger.records(plain_folder(teacher)) if FACTS in record.facts]

@@ -26,7 +26,7 @@ from stillroom.stages.run.resources import threads_of
 from stillroom.stages.teacher.worker_cache import loaded_teacher
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import block_task, canary_place
-from stillroom.storage.codecs.names import PLAIN
+from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.codecs.registry import divergence
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.dataset.encoded_images import picked
@@ -96,7 +96,7 @@ def bounds_of(codec: str, facts: Mapping[str, Any], slack: float) -> dict[float,
         slack: by which two runs of the teacher may differ.
     """
     lost = facts.get(FACTS)
-    if codec in PLAIN or lost is None:
+    if kind_of(codec).lossless or lost is None:
         return {1.0: slack}
     worst = dict(zip(map(float, lost["temperatures"]), lost["kl_max"], strict=True))
     return {t: (worst[t] ** 0.5 + slack**0.5) ** 2 for t in sorted(worst, key=lambda t: (t != 1.0, t))}

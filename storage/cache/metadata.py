@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stillroom.storage.codecs.kinds import codec_kinds
 from stillroom.storage.errors import StoreError
 
 from .zarr_store import METADATA, CheckedStore
@@ -16,7 +17,6 @@ from .zarr_store import METADATA, CheckedStore
 MOST_BYTES = 2**32
 """Of what is read at a time: a view of a data shard in float32, the seeds, a canary."""
 _CODECS = frozenset({"bytes", "blosc", "zstd", "crc32c"})
-_OUR_CODECS = "stillroom."
 _SHARDING = "sharding_indexed"
 _KEYS = frozenset(
     {"shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "attributes"}
@@ -133,9 +133,14 @@ def _check_codecs(codecs: object, outer: Sequence[int], inner: Sequence[Extent],
         if not set(_codec_names(sharding.get("index_codecs"))) <= {"bytes", "crc32c"}:
             raise refuse("codecs.index_codecs", sharding.get("index_codecs"), "bytes, crc32c")
         names = _codec_names(sharding.get("codecs"))
-    foreign = [name for name in names if name not in _CODECS and not name.startswith(_OUR_CODECS)]
+    ours = {kind.zarr_name for kind in codec_kinds().values()}
+    foreign = [name for name in names if name not in _CODECS | ours]
     if foreign or not names:
-        raise refuse("codecs", foreign or None, f"{', '.join(sorted(_CODECS))} or one of stillroom's own")
+        raise refuse(
+            "codecs",
+            foreign or None,
+            f"{', '.join(sorted(_CODECS))} or one of stillroom's own and of installed packages'",
+        )
 
 
 def _matches(found: Sequence[int], wanted: Sequence[Extent]) -> bool:

@@ -6,8 +6,10 @@ Zarr; so do its entry points, for readers that never import it.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
+import numpy as np
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.registry import register_codec
 
@@ -20,7 +22,7 @@ from stillroom.storage.codecs.transform.fit import fit
 from stillroom.storage.codecs.transform.model import TransformModel
 from stillroom.storage.errors import ConfigError
 
-from .names import CODECS, parse_codec
+from .kinds import CodecKind, codec_kinds, parse_codec
 
 __all__ = [
     "ChunkReport",
@@ -31,15 +33,11 @@ __all__ = [
     "TopKCodec",
     "TransformCodec",
     "TransformModel",
-    "codec_names",
     "divergence",
     "fidelity",
     "fit",
     "logit_codec",
 ]
-
-for _codec in (Int8Codec, TopKCodec, SqrtPCodec, TransformCodec):
-    register_codec(_codec.codec_name, _codec)
 
 
 @dataclass(frozen=True)
@@ -57,45 +55,41 @@ class LogitCodec:
     compressors: tuple[Any, ...]
 
 
-def _plain(dtype: str) -> LogitCodec:
-    """IEEE floats, their bits shuffled so that zstd finds the exponents' regularity."""
-    itemsize = {"float32": 4, "float16": 2}[dtype]
-    blosc = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=itemsize)
-    return LogitCodec(dtype, BytesCodec(endian="little"), (blosc, Crc32cCodec()))
-
-
-def _rows(codec: Any) -> LogitCodec:
-    return LogitCodec("float32", codec, ())
-
-
-def codec_names() -> list[str]:
-    """All names that `logit_codec` knows."""
-    return sorted(CODECS)
-
-
 def logit_codec(name: str, model: TransformModel | None = None) -> LogitCodec:
     """The codec of that name.
 
     Args:
-        name: "float32", "float16", "int8", "topk" or "topk:K", "sqrtp" or "sqrtp:STEP", or "transform".
-        model: for "transform", what `fit` made of the pilot.
+        name: "float32", "float16", "int8", "topk" or "topk:K", "sqrtp" or "sqrtp:STEP", "transform", or a package's.
+        model: what `fit` made of the pilot, for a codec that is fitted to one.
 
     Raises:
-        ConfigError: there is no codec of that name, its parameter is wrong, or "transform" has no model.
+        ConfigError: there is no codec of that name, its number is wrong, or it is to be fitted and has no model.
     """
-    parsed = parse_codec(name)
-    match parsed.base, parsed.parameter:
-        case "int8", _:
-            return _rows(Int8Codec())
-        case "topk", float(k):
-            return _rows(TopKCodec(int(k)))
-        case "sqrtp", float(step):
-            return _rows(SqrtPCodec(step))
-        case "transform", _:
-            if model is None:
-                raise ConfigError(
-                    "cache.codec is 'transform', which is fitted on a pilot of logits, and there is none yet"
-                )
-            return _rows(TransformCodec(model))
-        case plain, _:
-            return _plain(plain)
+    kind, number = parse_codec(name)
+    if not kind.serializer:
+        return _floats(kind.name)
+    made = _class_of(kind)
+    if kind.fitted:
+        if model is None:
+            raise ConfigError(f"cache.codec is {name!r}, which is fitted on a pilot of logits, and there is none yet")
+        return LogitCodec("float32", made(model), ())
+    if number is None:
+        return LogitCodec("float32", made(), ())
+    return LogitCodec("float32", made(int(number) if kind.whole else number), ())
+
+
+def _floats(dtype: str) -> LogitCodec:
+    """IEEE floats, their bits shuffled so that zstd finds the exponents' regularity."""
+    itemsize = np.dtype(dtype).itemsize
+    blosc = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=itemsize)
+    return LogitCodec(dtype, BytesCodec(endian="little"), (blosc, Crc32cCodec()))
+
+
+def _class_of(kind: CodecKind) -> Any:
+    module, _, name = kind.serializer.partition(":")
+    return getattr(import_module(module), name)
+
+
+for _kind in codec_kinds().values():
+    if _kind.serializer:
+        register_codec(_kind.zarr_name, _class_of(_kind))

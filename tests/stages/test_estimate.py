@@ -150,7 +150,7 @@ def test_plans_far_larger_than_the_machine_grow_as_their_views_do(make_config):
 def test_every_codec_is_there_with_its_price_and_error(make_config):
     found = estimated(make_config({"cache": {"codec": "topk:4"}}))
     by_name = codecs_of(found)
-    assert list(by_name) == ["float32", "float16", "int8", "topk:10", "sqrtp:0.05", "transform", "topk:4"]
+    assert list(by_name) == ["float16", "float32", "int8", "topk:10", "sqrtp:0.05", "transform", "topk:4"]
     assert by_name["float32"]["kl_mean"] == [0.0] * 4
     assert max(by_name["transform"]["kl_mean"]) <= 0.02
     assert by_name["topk:4"]["bytes_per_view"] == pytest.approx(18, abs=1)

@@ -13,6 +13,7 @@ from codec_logits import CLASSES, teacher_logits
 from zarr.registry import get_codec_class
 from zarr.storage import LocalStore, MemoryStore
 
+from stillroom.storage.codecs.kinds import codec_kinds
 from stillroom.storage.codecs.registry import (
     Int8Codec,
     LogitCodec,
@@ -20,7 +21,6 @@ from stillroom.storage.codecs.registry import (
     TopKCodec,
     TransformCodec,
     TransformModel,
-    codec_names,
     fidelity,
     logit_codec,
 )
@@ -52,7 +52,7 @@ def filled(shape=(2, 4, 60, CLASSES), unused=7):
 
 
 def test_all_names_are_known():
-    assert {name.partition(":")[0] for name in NAMES} == set(codec_names())
+    assert {name.partition(":")[0] for name in NAMES} == set(codec_kinds())
 
 
 def test_an_unknown_name_says_what_there_is():

@@ -6,7 +6,7 @@ from codec_logits import CLASSES, teacher_logits
 
 from stillroom.storage.cache.cache import Cache, CacheInfo, create_cache
 from stillroom.storage.cache.teacher_logits import TeacherInfo
-from stillroom.storage.codecs.names import parse_codec
+from stillroom.storage.codecs.kinds import parse_codec
 from stillroom.storage.codecs.registry import fidelity
 from stillroom.storage.errors import ConfigError
 from stillroom.storage.ledger.ledger import Ledger
@@ -90,7 +90,7 @@ def test_a_wrong_parameter_is_named(name, said):
 
 def test_names_come_apart():
     parts = {name: parse_codec(name) for name in ("topk", "topk:7", "sqrtp", "sqrtp:0.1", "transform", "int8")}
-    assert {name: (item.base, item.parameter) for name, item in parts.items()} == {
+    assert {name: (kind.name, number) for name, (kind, number) in parts.items()} == {
         "topk": ("topk", 10.0),
         "topk:7": ("topk", 7.0),
         "sqrtp": ("sqrtp", 0.05),
