@@ -87,7 +87,7 @@ import json, sys, tempfile, time
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from stillroom.pipeline import epochreader
+from stillroom.pipeline.replay import epoch_reader
 from stillroom.pipeline.replay.epoch_order import Order
 from stillroom.pipeline.augment.recipe import Recipe, Views
 from stillroom.pipeline.replay.shard_views import ShardViews
@@ -104,14 +104,14 @@ def load(cache, data, recipe, shard, view, *rest):
     views = Views({"crop": np.zeros((count, 4), np.int32), "flip": np.zeros(count, np.int32)})
     partner, share = recipe.mixing.draw(seeds, view)
     return ShardViews(shard, view, None, (), views, partner, share, recipe.mixing.pair_order(seeds, view), (), {})
-epochreader.load_shard = load
+epoch_reader.load_shard = load
 with tempfile.TemporaryDirectory() as folder:
     config = simulated.simulate(Path(folder), simulated.Plan(int(sys.argv[2]), 1, per_block=1, canaries=0), 0.0)
     cache, data = Cache(config.cache_place), Dataset(config.data_place)
     batch = min(1024, data.samples // 2)
     recipe = Recipe.from_data(dict(cache.info.recipe))
     order = Order(data.sizes, batch, 0, recipe.mixup)
-    reader = epochreader.EpochReader(cache, data, order, 1, (), (), 0, 1, Allowance(0))
+    reader = epoch_reader.EpochReader(cache, data, order, 1, (), (), 0, 1, Allowance(0))
     imports, cpu = peak(), time.process_time()
     places = order.places(0)
     ordering = time.process_time() - cpu

@@ -99,7 +99,7 @@ def test_a_copy_waits_for_the_work_before_it_and_the_host_for_the_copy(cuda, mon
     assert cuda[-1] == "host waits for event of copies"
 
 
-def test_work_on_a_lane_is_on_its_own_stream_and_the_taker_waits_for_it_on_the_device(cuda, monkeypatch):
+def test_work_beside_is_on_its_own_stream_and_the_taker_waits_for_it_on_the_device(cuda, monkeypatch):
     streams = CudaStreams(GPU)
     monkeypatch.setattr(torch, "empty", cuda.empty)
     with streams.taken():

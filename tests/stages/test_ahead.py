@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from trials.answers import into
-from trials.late import LateLane
+from trials.late import LateStreams
 
 from stillroom.pipeline.models.teacher import load_teacher
 from stillroom.pipeline.render.renderer import Renderer
@@ -30,7 +30,7 @@ def cached(make_run):
 @pytest.fixture
 def late(monkeypatch):
     """Every pass is on a late lane."""
-    lane = LateLane()
+    lane = LateStreams()
     monkeypatch.setattr(shared_module, "streams_of", lambda _: lane)
     return lane
 
@@ -54,7 +54,7 @@ def test_batches_made_ahead_are_those_made_in_turn(cached, monkeypatch, more):
     data, cache = str(cached.data_place), Cache(cached.cache_place)
     plain = ReplayLoader(cache, data=data, batch_size=16, seed=4, threads=1, **size, **more)
     monkeypatch.setattr(shared_module, "streams_of", lambda _: lane)
-    lane = LateLane()
+    lane = LateStreams()
     ahead = ReplayLoader(cache, data=data, batch_size=16, seed=4, threads=1, **size, **more)
     for epoch, start in ((0, 0), (1, 3)):
         pairs = list(zip(plain.epoch(epoch, start), ahead.epoch(epoch, start), strict=True))
@@ -117,7 +117,7 @@ def test_a_block_that_is_not_waited_for_is_the_same_block(cached, branches):
     teacher = load_teacher(cached.teacher[0], data.classes)
     index, seeds = data.index(0), cache.seeds(0)
     made, told, answered = [], [], []
-    for lane in (None, LateLane()):
+    for lane in (None, LateStreams()):
         recipe = cached.views.recipe
         renderer = Renderer((32,), 16, views=branches, operations=recipe.acting, threads=1)
         maker = BlockMaker(teacher, recipe, renderer, 16)

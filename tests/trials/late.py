@@ -8,8 +8,8 @@ import torch
 from stillroom.pipeline.device.streams import Arrival, Streams
 
 
-class LateLane(Streams):
-    """A lane on which everything arrives when it is waited for, and no earlier.
+class LateStreams(Streams):
+    """Streams on which everything arrives when it is waited for, and no earlier.
 
     Attributes:
         waited: how many arrivals were waited for, by which thread.

@@ -1,4 +1,4 @@
-"""Lanes: what is on its way is never read before it has arrived, and what is made ahead is what is made in turn."""
+"""Streams: what is on its way is never read before it has arrived, and what is made ahead is what is made in turn."""
 
 import gc
 import threading
@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from trials.late import LateLane
+from trials.late import LateStreams
 
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.device.prefetch import Ahead
@@ -24,7 +24,7 @@ def makers():
     return [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
 
-@pytest.mark.parametrize("lane", [Streams(torch.device("cpu")), LateLane()])
+@pytest.mark.parametrize("streams", [Streams(torch.device("cpu")), LateStreams()])
 def test_digests_that_are_asked_for_later_are_those_of_the_pixels(streams):
     hasher = Hasher(streams)
     asked = [hasher.begin(PIXELS[start:]) for start in range(4)]
@@ -33,7 +33,7 @@ def test_digests_that_are_asked_for_later_are_those_of_the_pixels(streams):
 
 
 def test_late_pixels_are_hashed_beside_the_thread_that_asks():
-    streams = LateLane()
+    streams = LateStreams()
     Hasher(streams).begin(PIXELS)()
     assert streams.waited
     assert threading.current_thread().name not in streams.waited
@@ -59,7 +59,7 @@ def tens(count, log=None):
 
 
 def test_items_come_in_order_from_another_thread_and_are_taken_over():
-    streams, log = LateLane(), []
+    streams, log = LateStreams(), []
     found = list(Ahead(tens(7, log), streams, lambda item: [item]))
     assert [int(item[0]) for item in found] == [0, 10, 20, 30, 40, 50, 60]
     assert set(log) == {"ahead", "closed"}
@@ -68,7 +68,7 @@ def test_items_come_in_order_from_another_thread_and_are_taken_over():
 
 def test_no_more_are_made_than_asked_for_and_one():
     log = []
-    ahead = Ahead(tens(100, log), LateLane(), lambda item: [item], most=1)
+    ahead = Ahead(tens(100, log), LateStreams(), lambda item: [item], most=1)
     for _ in range(3):
         next(ahead)
     ahead.close()
@@ -82,7 +82,7 @@ def test_an_error_in_the_thread_is_the_callers():
         yield torch.zeros(1)
         raise OSError("the disk is gone")
 
-    ahead = Ahead(failing(), LateLane(), lambda item: [item])
+    ahead = Ahead(failing(), LateStreams(), lambda item: [item])
     next(ahead)
     with pytest.raises(OSError, match="the disk is gone"):
         next(ahead)
@@ -91,7 +91,7 @@ def test_an_error_in_the_thread_is_the_callers():
 
 def test_one_that_is_forgotten_ends_its_thread():
     log = []
-    ahead = Ahead(tens(100, log), LateLane(), lambda item: [item])
+    ahead = Ahead(tens(100, log), LateStreams(), lambda item: [item])
     next(ahead)
     gone = weakref.ref(ahead)
     del ahead
