@@ -76,7 +76,8 @@ class Recipe:
 
     def to_data(self) -> dict[str, Any]:
         """As plain data, for a cache's attributes and fingerprints."""
-        first = (*self.operations[:3], self.mixing)
+        crop, flip, colour = self.operations[:3]
+        first = (crop, flip, self.mixing, colour)  # the order of the first caches, so that their bytes are the same
         ranges = {name: value for item in first for name, value in item.model_dump(mode="json").items()}
         return stated({**ranges, _AUGMENT: [item.to_data() for item in self.operations[3:]]}, _LATER)
 
