@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from stillroom.pipeline.augment import registry
 from stillroom.pipeline.augment.operation import FOREIGN
 from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.models.factory import build_model
 from stillroom.stages.cli.main import main
 from stillroom.stages.report.page import as_toml
 from stillroom.stages.run.executor import InProcess, execute
@@ -23,7 +25,7 @@ from stillroom.stages.run.progress import NoProgress
 from stillroom.stages.run.registry import stage_named
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
-from stillroom.storage.errors import ConfigError, StoreError
+from stillroom.storage.errors import ConfigError, ModelError, StoreError
 from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
 from stillroom.storage.objects.local import LocalPlace
 
@@ -176,3 +178,17 @@ def test_a_cache_of_a_codec_that_is_not_installed_is_refused_by_name(tmp_path, r
     cache.ledger.put(replace(record, objects={**record.objects, name: ObjectDigest.of(metadata)}))
     with pytest.raises(StoreError, match=r"codecs is \['my_package.fixed16'\]"):
         Cache(config.cache_place).teacher("t").logits(0, 0)
+
+
+def test_a_packages_model_is_a_student_like_any_other(installed, run_tables, tmp_path):
+    config = parse_config(run_tables(tmp_path / "run", student={"model": "mine:tiny"}))
+    run_all(config, "ingest", "seeds", "teacher", "student")
+    weights = safetensors.torch.load(config.student_place(config.student[0]).read("weights.safetensors"))
+    assert weights["5.weight"].shape == (3, 8)
+
+
+def test_models_and_libraries_that_are_not_there_are_named(installed):
+    with pytest.raises(ModelError, match=r"model 'mine:large' cannot be built: there is only tiny"):
+        build_model("mine:large", 3)
+    with pytest.raises(ModelError, match=r"no library of models 'yours'; there are: torchvision, timm, mine"):
+        build_model("yours:tiny", 3)

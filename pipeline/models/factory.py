@@ -20,6 +20,7 @@ from torch import nn
 
 from stillroom.storage.errors import ModelError
 
+from .libraries import library_named
 from .weights_digest import weights_digest
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -75,7 +76,7 @@ def build_model(name: str, classes: int) -> nn.Module:
     """A model with fresh weights from torch's ambient generator.
 
     Args:
-        name: "torchvision:NAME" or "timm:NAME".
+        name: "torchvision:NAME", "timm:NAME", or of a library that a package brings.
         classes: outputs.
 
     Raises:
@@ -87,24 +88,11 @@ def build_model(name: str, classes: int) -> nn.Module:
         raise ModelError(
             f"model {name!r} is no plain name; write torchvision:NAME or timm:NAME, and give weights as a file"
         )
-    # Each takes seconds to import, and most commands build no model.
+    build = library_named(library)
     try:
-        if library == "torchvision":
-            import torchvision
-
-            if model not in torchvision.models.list_models(module=torchvision.models):
-                # Others, for segmentation say, would download weights for a part of them.
-                raise ValueError("torchvision has no classifier of that name")
-            built: nn.Module = torchvision.models.get_model(model, weights=None, num_classes=classes)
-            return built
-        if library == "timm":
-            import timm
-
-            timm_model: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes)
-            return timm_model
+        return build(model, classes)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ModelError(f"model {name!r} cannot be built: {error}") from error
-    raise ModelError(f"model {name!r} names no library; write torchvision:NAME or timm:NAME")
 
 
 def read_weights(path: str) -> Weights:
