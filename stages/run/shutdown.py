@@ -5,11 +5,12 @@ otherwise; a student saves itself at its next step. What was finished is kept, s
 Ctrl-C drops the task in hand at once.
 """
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_SECONDS = 20.0
@@ -69,11 +70,9 @@ class StopRequest:
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
-        print(
-            f"stillroom: stopping after the task in hand, or in {self.grace:.0f} s; Ctrl-C again drops it now",
-            file=sys.stderr,
-            flush=True,
-        )
+        said = f"stillroom: stopping after the task in hand, or in {self.grace:.0f} s; Ctrl-C again drops it now\n"
+        with suppress(OSError):  # not by print, which the signal may have met in the midst of another line
+            os.write(sys.stderr.fileno(), said.encode())
         self._asked(number, frame)
 
     def _out_of_time(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

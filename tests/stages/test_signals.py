@@ -47,7 +47,7 @@ def test_a_task_that_outlasts_the_grace_is_dropped_and_its_claim_given_back(tmp_
     assert cache.wrong({1}) == ["there is no record"]
 
 
-def test_ctrl_c_lets_the_task_in_hand_finish_and_then_stops(tmp_path, capsys):
+def test_ctrl_c_lets_the_task_in_hand_finish_and_then_stops(tmp_path, capfd):
     cache = OneTask(tmp_path)
     cache.create()
 
@@ -60,7 +60,7 @@ def test_ctrl_c_lets_the_task_in_hand_finish_and_then_stops(tmp_path, capsys):
         running = InProcess(stop).run(cache.stage(1, interrupted), None, tasks, lambda _: None)
         with pytest.raises(Stopped, match="SIGINT"):
             list(running)
-    assert "Ctrl-C again drops it now" in capsys.readouterr().err
+    assert "Ctrl-C again drops it now" in capfd.readouterr().err
     assert not claims_in(LocalPlace(tmp_path))
     assert cache.wrong({1}) == []
 
