@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import distributed
 import pytest
@@ -16,7 +17,7 @@ from stillroom.stages.executors.dask import executor as dask
 from stillroom.stages.executors.dask import wave, worker
 from stillroom.stages.executors.dask.cluster import open_fleet
 from stillroom.stages.executors.dask.executor import Dask
-from stillroom.stages.executors.dask.wave import RETRIES
+from stillroom.stages.executors.dask.wave import RETRIES, Wave
 from stillroom.stages.run.executor import execute
 from stillroom.stages.run.progress import NoProgress
 from stillroom.stages.run.shutdown import Stopped, StopRequest
@@ -327,3 +328,15 @@ def test_a_number_of_workers_that_is_none_is_refused(workers):
 def test_a_running_cluster_has_the_workers_that_it_has():
     with pytest.raises(ConfigError, match="for --dask local, cuda and slurm"):
         open_fleet("tcp://127.0.0.1:1", 3, None, "teacher")
+
+
+def test_what_takes_leave_of_a_lost_scheduler_hides_no_fault_of_ours():
+    def leaving(error):
+        client = SimpleNamespace(cancel=Mock(side_effect=error), run=Mock())
+        fleet = SimpleNamespace(client=client, workers=list, about="")
+        return Wave(fleet, "token", "teacher", [], lambda _: None, StopRequest(), lambda _: None)
+
+    for lost in (OSError("connection lost"), TimeoutError(), ValueError("closed"), RuntimeError("the loop is closed")):
+        leaving(lost)._drop()
+    with pytest.raises(KeyError, match="a bug"):
+        leaving(KeyError("a bug"))._drop()
