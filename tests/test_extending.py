@@ -190,5 +190,7 @@ def test_a_packages_model_is_a_student_like_any_other(installed, run_tables, tmp
 def test_models_and_libraries_that_are_not_there_are_named(installed):
     with pytest.raises(ModelError, match=r"model 'mine:large' cannot be built: there is only tiny"):
         build_model("mine:large", 3)
-    with pytest.raises(ModelError, match=r"no library of models 'yours'; there are: torchvision, timm, mine"):
+    with pytest.raises(
+        ModelError, match=r"model 'yours:tiny': there is no library 'yours'; there are: torchvision, timm, mine"
+    ):
         build_model("yours:tiny", 3)

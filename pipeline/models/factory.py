@@ -20,7 +20,7 @@ from torch import nn
 
 from stillroom.storage.errors import ModelError
 
-from .libraries import library_named
+from .libraries import library_named, library_names
 from .weights_digest import weights_digest
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -89,6 +89,8 @@ def build_model(name: str, classes: int) -> nn.Module:
             f"model {name!r} is no plain name; write torchvision:NAME or timm:NAME, and give weights as a file"
         )
     build = library_named(library)
+    if build is None:
+        raise ModelError(f"model {name!r}: there is no library {library!r}; there are: {', '.join(library_names())}")
     try:
         return build(model, classes)
     except (ValueError, RuntimeError, TypeError) as error:

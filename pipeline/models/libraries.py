@@ -9,27 +9,25 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
-from stillroom.storage.errors import ModelError
-
 GROUP = "stillroom.models"
 
 Build = Callable[[str, int], nn.Module]
 """From a model's name and a number of classes to a fresh model, by torch's ambient generator; ValueError if none."""
 
 
-def library_named(name: str) -> Build:
-    """What builds the models of a library.
+def library_names() -> list[str]:
+    """All that there are, ours first."""
+    return [*_OWN, *sorted(point.name for point in entry_points(group=GROUP))]
 
-    Raises:
-        ModelError: there is no library of that name.
-    """
+
+def library_named(name: str) -> Build | None:
+    """What builds the models of a library; None where there is none of that name."""
     if name in _OWN:
         return _OWN[name]
     for point in entry_points(group=GROUP, name=name):
         build: Build = point.load()
         return build
-    packaged = [point.name for point in entry_points(group=GROUP)]
-    raise ModelError(f"there is no library of models {name!r}; there are: {', '.join([*_OWN, *sorted(packaged)])}")
+    return None
 
 
 # Each library takes seconds to import, and most commands build no model.

@@ -211,7 +211,7 @@ def test_verify_finds_a_tar_that_has_changed_or_is_gone(taught_from_tar, run_sta
     ],
 )
 def test_a_model_is_a_plain_name(name):
-    with pytest.raises(ModelError, match=r"no plain name|no library of models"):
+    with pytest.raises(ModelError, match=r"no plain name|there is no library"):
         build_model(name, 3)
 
 
