@@ -72,6 +72,7 @@ def settings_of(page_block, run_tables, folder):
     return parse_config(run_tables(folder, views=views))
 
 
+@pytest.mark.slow
 def test_a_packages_operation_is_drawn_applied_and_replayed(installed, run_tables, tmp_path):
     config = settings_of(blocks("toml")[1], run_tables, tmp_path / "run")
     plain = parse_config(run_tables(tmp_path / "plain"))
@@ -180,6 +181,7 @@ def test_a_cache_of_a_codec_that_is_not_installed_is_refused_by_name(tmp_path, r
         Cache(config.cache_place).teacher("t").logits(0, 0)
 
 
+@pytest.mark.slow
 def test_a_packages_model_is_a_student_like_any_other(installed, run_tables, tmp_path):
     config = parse_config(run_tables(tmp_path / "run", student={"model": "mine:tiny"}))
     run_all(config, "ingest", "seeds", "teacher", "student")

@@ -45,12 +45,14 @@ def test_hostile_images_get_a_verdict_each_in_time_and_memory_and_what_is_accept
     assert row.ok, row.notes
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_rejected_with_the_reason(quarantine):
     slow = images.many_scans(9992, 9992, 199)
     found = quarantine(seconds=0.5).examine(arrays(slow), MAX_PIXELS)
     assert found == [Rejected("takes more than 0.5 s to decode")]
 
 
+@pytest.mark.slow
 def test_what_takes_too_much_memory_is_rejected_with_the_reason(quarantine):
     large = images.resized("jpeg", 9999, 9999)
     found = quarantine(memory=200_000_000).examine(arrays(large), MAX_PIXELS)
@@ -104,6 +106,7 @@ def test_a_process_that_was_killed_for_another_reason_is_no_reason_to_reject(qua
     assert asked.pid != first, "it was killed"
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_the_one_that_asks(quarantine):
     asked = quarantine()
     asked.examine(arrays(GOOD), MAX_PIXELS)
@@ -145,6 +148,7 @@ def test_memory_is_reckoned_from_the_header(data, expected):
     assert outline(data).pixel_bytes == expected
 
 
+@pytest.mark.slow
 def test_an_image_of_many_bytes_a_pixel_is_held_to_fewer_pixels(quarantine):
     deep, shallow = images.png(9000, 9000, 16, 6), images.png(100_000, 1)
     first, second = quarantine().examine(arrays(deep, shallow), MAX_PIXELS)

@@ -44,12 +44,14 @@ def train(model, optimizer, digits, steps):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_learns_real_digits(name, digits):
     losses = train(*make(name), digits, 20)
     assert losses[-1] < 0.2 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_goes_on_exactly_from_tensors_alone(name, digits):
     straight = train(*make(name), digits, 12)

@@ -149,6 +149,7 @@ def test_a_teachers_block_is_the_same_in_parts(finished, model, mixup, batch):
         assert sum(counted) == 3 * 21
 
 
+@pytest.mark.slow
 def test_a_cache_has_the_same_bytes(finished, make_config, run_stages, tmp_path, monkeypatch):
     """By the stages: every image fetched by itself, 64 views of a data shard of 184 rendered at a time, and a view's
     logits in a file until it is whole; or all of it in memory."""

@@ -105,6 +105,7 @@ def names(count):
     return [f"task {number}" for number in range(count)]
 
 
+@pytest.mark.slow
 def test_no_more_tasks_fly_than_there_are_workers_and_none_carries_the_config(work, monkeypatch):
     flying, most, sizes, submit = set(), [], [], distributed.Client.submit
 
@@ -279,6 +280,7 @@ def test_a_worker_whose_time_is_up_ends_between_two_tasks(monkeypatch, tmp_path)
         assert not set(by[3:]) & first
 
 
+@pytest.mark.slow
 def test_where_the_scheduler_goes_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(daskcluster, "_ANSWER_SECONDS", 1)
     with distributed.LocalCluster(

@@ -69,6 +69,7 @@ def kl(p_logits, q_logits):
     return float((p * np.log(p / q)).sum() * TEMPERATURE**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "design"),
     [("plain", "consistent"), ("plain", "independent"), ("plain", "fixed"), ("mixed", "consistent")],
@@ -111,6 +112,7 @@ def test_independent_uses_every_view_as_often_and_never_the_same(plain):
     assert all(sorted(found) == [0, 0, 1, 1, 2, 2, 3, 3] for found in whole)
 
 
+@pytest.mark.slow
 def test_views_used_limits_the_distinct_views(make_config, plain, run_stages):
     config = make_config(
         {

@@ -72,6 +72,7 @@ def test_the_pilot_is_kept_for_the_run_and_the_probe_leaves_nothing(make_config,
     assert again["teachers"][0]["pilot"]["rows"] == again["teachers"][0]["pilot"]["samples"] * 4
 
 
+@pytest.mark.slow
 def test_an_estimate_beside_another_one_leaves_its_scratch_folder_alone(make_config):
     config = make_config()
     seen = []
@@ -94,6 +95,7 @@ def scratch(config):
     return [name for name in config.cache_place.list() if temporary_of(name) is not None]
 
 
+@pytest.mark.slow
 def test_gc_removes_the_scratch_folder_of_a_killed_estimate_and_of_no_other(make_config, tmp_path):
     config = make_config()
     estimated(config)
@@ -129,6 +131,7 @@ def codecs_of(found):
     return {codec["name"]: codec for codec in found["teachers"][0]["codecs"]}
 
 
+@pytest.mark.slow
 def test_plans_far_larger_than_the_machine_grow_as_their_views_do(make_config):
     config = make_config({"cache": {"codec": "transform"}, "data": {"samples_per_shard": 1000}})
     found = estimated(config, samples=1_281_167, views=300)
@@ -147,6 +150,7 @@ def test_plans_far_larger_than_the_machine_grow_as_their_views_do(make_config):
     assert whole["seconds"] == pytest.approx(1_281_167 * 300 / rate, rel=0.3)
 
 
+@pytest.mark.slow
 def test_every_codec_is_there_with_its_price_and_error(make_config):
     found = estimated(make_config({"cache": {"codec": "topk:4"}}))
     by_name = codecs_of(found)

@@ -143,6 +143,7 @@ def test_another_size_is_refused_for_data_that_is_there(folder, ingest, make_con
             run_stages(make_config(settings, folder=tmp_path / "run"), "ingest")
 
 
+@pytest.mark.slow
 def test_a_run_over_smaller_photos_is_a_run(digits, make_config, run_stages, tmp_path):
     for path in digits.glob("*/*.jpg"):
         target = tmp_path / "large" / path.relative_to(digits)

@@ -348,6 +348,7 @@ def test_zarrs_own_store_reads_the_cache(taught, s3):
     zarr.core.sync.sync(store.fs._s3.close())
 
 
+@pytest.mark.slow
 def test_what_must_be_local_is_refused_by_name(run_config, run_stages, bucket, s3):
     with pytest.raises(DataError, match=r"data.train is 's3://.*, a URL; folders of images are read from"):
         run_stages(run_config(f"{bucket}/run", data={"train": f"{bucket}/photos"}), "ingest")

@@ -106,6 +106,7 @@ def listing(config, *, plain=True):
     return {name: item for name, item in found.items() if plain or "/plain/" not in name}
 
 
+@pytest.mark.slow
 def test_float32_keeps_the_teachers_own_answers_to_centred_squares(photo_run, run_stages, sharp):
     config = photo_run(codec="float32")
     run_stages(config, *STAGES)
@@ -154,6 +155,7 @@ def test_the_array_says_what_it_is(whole):
         assert np.isnan(array[shard, size:]).all()
 
 
+@pytest.mark.slow
 def test_a_finished_cache_gains_them_and_nothing_else_is_touched(photo_run, run_stages, whole):
     config = photo_run(plain=False)
     run_stages(config, *STAGES)
@@ -189,6 +191,7 @@ def test_more_views_leave_them_as_they_are(copied, run_stages):
     assert {name: item for name, item in listing(config).items() if "/plain/" in name} == before
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_what_is_left(photo_run, run_stages, whole, monkeypatch):
     config = photo_run()
     made = PlainMaker.make
@@ -236,6 +239,7 @@ def test_damage_is_named_and_mended(copied, run_stages):
     assert verified(config, run_stages)["failures"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["float16", "transform"])
 def test_verify_finds_logits_that_changed_together_with_their_record(photo_run, run_stages, codec):
     config = photo_run(codec=codec)
@@ -272,6 +276,7 @@ def test_verify_finds_a_crop_that_changed_together_with_its_record(copied, run_s
     assert verified(config, run_stages)["failures"] == []
 
 
+@pytest.mark.slow
 def test_a_record_of_another_teacher_vouches_for_nothing(copied, photo_run, run_stages):
     config = copied()
     other = photo_run(teacher={"std": (0.4, 0.4, 0.4)})
@@ -327,6 +332,7 @@ def test_two_teachers_have_their_own(photo_run, run_stages):
     assert set(lost) == {"t", "t, plain views", "u", "u, plain views"}
 
 
+@pytest.mark.slow
 def test_a_teacher_that_answers_nan_stops_by_the_samples_key_and_writes_nothing(photo_run, run_stages, monkeypatch):
     config = photo_run(plain=False)
     run_stages(config, *STAGES)

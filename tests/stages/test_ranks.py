@@ -102,6 +102,7 @@ def test_a_state_of_another_order_is_refused_by_name(cached):
         loader_of(cached).load_state_dict({**state, "teachers": None})
 
 
+@pytest.mark.slow
 def test_a_state_of_other_data_is_refused(cached, make_run):
     """Its epochs may have more steps than this loader's: it would yield nothing, for ever."""
     other = make_run({"data": {"samples_per_shard": 40}, "cache": {"codec": "float32"}})

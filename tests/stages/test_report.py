@@ -253,6 +253,7 @@ def test_a_run_without_teacher_and_evaluation_set_has_a_page(elsewhere: Path) ->
     assert "Training loss" in page
 
 
+@pytest.mark.slow
 def test_a_page_grows_with_its_run(elsewhere: Path) -> None:
     config = config_of(elsewhere, cache={"canaries": 0})
     do(config, "ingest", "report")

@@ -81,6 +81,7 @@ def test_a_damaged_part_is_found_repaired_and_costs_one_task(run):
     assert tinyrun.verify(run)["ok"]
 
 
+@pytest.mark.slow
 def test_more_views_are_added_beside(run, folder):
     more = tinyrun.config(folder, {"views": {**tinyrun.TABLES["views"], "count": 6}})
     tinyrun.run(more, "teacher")

@@ -60,6 +60,7 @@ def test_each_kind_of_target_trains_and_leaves_weights_figures_and_metrics(make_
     assert weights_of(config).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cache", "labels"])
 def test_a_student_that_is_killed_at_any_step_goes_on_exactly(make_config, cached, run_stages, monkeypatch, target):
     steady = student_of(make_config, cached, name=f"steady-{target}", target=target, epochs=2)

@@ -82,6 +82,7 @@ def test_a_teacher_that_answers_wrongly_stops_the_task_by_the_sample_and_writes_
         seeded.cache_place.delete(name)
 
 
+@pytest.mark.slow
 def test_a_teacher_that_fails_on_the_evaluation_set_leaves_no_logits_of_it(make_run, run_stages, monkeypatch):
     config = make_run()
     name = "teachers/t/evaluation"

@@ -75,6 +75,7 @@ def test_kernels_are_chosen_for_the_teacher_alone_and_not_for_who_comes_after_it
     assert seen == [[False, True, tf32]] * 2
 
 
+@pytest.mark.slow
 def test_what_the_teacher_needs_is_built_once_for_its_stages_and_let_go_before_the_students(
     make_run, run_stages, monkeypatch
 ):
@@ -110,6 +111,7 @@ def test_a_cache_is_not_gone_on_with_by_other_kernels(make_run, make_config, run
         run_stages(other, "teacher")
 
 
+@pytest.mark.slow
 def test_a_compiled_student_trains_and_is_another_student(make_run, make_config, run_stages, compiled):
     config = make_run()
     run_stages(config, "student")

@@ -103,6 +103,7 @@ def test_a_group_that_is_killed_goes_on_exactly(make_config, cached, run_stages,
     assert_same(weights_of(config), weights_of(alone[0]))
 
 
+@pytest.mark.slow
 def test_one_that_diverges_takes_nothing_from_the_others(make_config, cached, run_stages, monkeypatch):
     config = config_of(make_config, cached, "diverging-")
     take = Session.take

@@ -68,6 +68,7 @@ def test_the_pilot_is_some_of_the_blocks_own_views(made):
         assert found.worst < 30 * made.cache.max_kl
 
 
+@pytest.mark.slow
 def test_another_batch_size_asks_the_same_and_gets_the_same_answers(made, make_run):
     again = make_run({"cache": TRANSFORM, "teacher": {"batch_size": 7}}, stages=("ingest", "seeds", "teacher"))
     first, second = (read_pilot(Cache(config.cache_place), "t") for config in (made, again))
@@ -75,6 +76,7 @@ def test_another_batch_size_asks_the_same_and_gets_the_same_answers(made, make_r
     assert abs(first.logits - second.logits).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_two_runs_fit_the_same_model(made, make_run):
     again = make_run({"cache": TRANSFORM, "views": {"seed": 0}})
     names = [name for name in made.cache_place.list("teachers/t") if "/canaries/" not in name]
@@ -162,6 +164,7 @@ def test_verify_passes_and_says_what_was_lost(made, run_stages):
     assert outcome["checks"]["codec"]["checked"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["transform", "topk:3", "sqrtp", "int8"])
 def test_verify_finds_logits_of_other_views(made, make_run, tmp_path, make_config, run_stages, codec):
     """One block's logits in the place of another's, in a ledger that lists them."""

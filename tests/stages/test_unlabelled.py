@@ -103,6 +103,7 @@ def test_everything_is_done_when_it_is_run_again(finished, run_stages):
     assert [summary.ran for summary in again.values()] == [0] * 6
 
 
+@pytest.mark.slow
 def test_plain_views_are_taught_too(make_config, run_stages, digits, patches, tmp_path):
     changes = without_labels(patches, digits) | {"cache": {"plain": True}, "views": {"mixup": False}}
     config = make_config(changes | {"student": {"design": "fixed"}}, folder=tmp_path)
@@ -150,6 +151,7 @@ def test_tars_without_labels_are_indexed(make_config, run_stages, digits, tmp_pa
     assert not list(config.data_place.list("shards"))
 
 
+@pytest.mark.slow
 def test_estimate_counts_the_teachers_classes(make_config, run_stages, digits, patches, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "SECONDS", 0.1)
     config = make_config(without_labels(patches, digits), folder=tmp_path)

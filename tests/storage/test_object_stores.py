@@ -162,6 +162,7 @@ def test_a_repeated_delete_leaves_what_another_has_put_there_since(place, s3):
     assert place.read("claim") == b"the next writer's"
 
 
+@pytest.mark.slow
 def test_what_stays_is_given_up_by_name_with_the_attempts_and_the_last_error(place, s3, few_attempts):
     place = open_place(place.url)
     for fault, last in [
