@@ -105,8 +105,9 @@ class _Prober:
         kept = [item.size for record in records for name, item in record.objects.items() if "/canaries/" in name]
         its_own = [writer.ledger.place.size(writer.ledger.name(record.task)) or 0 for record in records]
         # To keep more classes than there are is no codec to compare.
-        tried = [name for kind in codec_kinds().values() for name in kind.tried]
-        names = [name for name in tried if not kind_of(name).whole or (parse_codec(name)[1] or 0) <= len(self.classes)]
+        tried = [(name, kind) for kind in codec_kinds().values() for name in kind.tried]
+        most = len(self.classes)
+        names = [name for name, kind in tried if not kind.whole or (parse_codec(name)[1] or 0) <= most]
         rows = np.concatenate(logits)[: self._rows]
         return Probe(
             codec=self.config.cache.codec,

@@ -1,7 +1,7 @@
 """Garbage: what killed writers left behind. Nothing that a record lists is ever removed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stillroom.pipeline.config.config import Config
@@ -97,7 +97,7 @@ def _temporaries(holding: RunLocation, *, dry_run: bool) -> Iterator[Leftover]:
             continue  # gone meanwhile
         writer = temporary_of(root)
         assert writer is not None
-        if not writer.ended() and _age(holding, root) < _ABANDONED_SECONDS:
+        if not writer.ended() and _age(holding, root, names) < _ABANDONED_SECONDS:
             yield Leftover(holding.name, root, sum(sizes), "its writer may still run; it goes when it is a day old")
             continue
         if not dry_run:
@@ -108,11 +108,11 @@ def _temporaries(holding: RunLocation, *, dry_run: bool) -> Iterator[Leftover]:
         yield Leftover(holding.name, root, sum(sizes))
 
 
-def _age(holding: RunLocation, root: str) -> float:
+def _age(holding: RunLocation, root: str, names: Sequence[str]) -> float:
     """Seconds since a temporary file, or anything in a scratch folder, was written; 0 where that is not known."""
-    folder = root.rpartition("/")[0]
-    times = [when for name, when in holding.place.times(folder).items() if temporary_root(name) == root]
-    return time.time() - max(times) if times else 0.0
+    times = holding.place.times(root.rpartition("/")[0] if names == [root] else root)
+    written = [times[name] for name in names if name in times]
+    return time.time() - max(written) if written else 0.0
 
 
 def _sealed(holding: RunLocation, claims: Claims, *, dry_run: bool) -> Iterator[Leftover]:

@@ -133,7 +133,7 @@ def _check_codecs(codecs: object, outer: Sequence[int], inner: Sequence[Extent],
         if not set(_codec_names(sharding.get("index_codecs"))) <= {"bytes", "crc32c"}:
             raise refuse("codecs.index_codecs", sharding.get("index_codecs"), "bytes, crc32c")
         names = _codec_names(sharding.get("codecs"))
-    ours = {kind.zarr_name for kind in codec_kinds().values()}
+    ours = {kind.zarr_name for kind in codec_kinds().values() if kind.serializer}
     foreign = [name for name in names if name not in _CODECS | ours]
     if foreign or not names:
         raise refuse(

@@ -1,12 +1,12 @@
 """How logits become bytes: a name from the config to the Zarr codecs of one inner chunk.
 
 To every reader the logits are one dense float array; only what stands between a chunk and its bytes differs. A codec
-here knows rows of floats and nothing of images, views or teachers. Importing this package registers the codecs with
+here knows rows of floats and nothing of images, views or teachers. Importing this module registers the codecs with
 Zarr; so do its entry points, for readers that never import it.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,8 @@ def logit_codec(name: str, model: TransformModel | None = None) -> LogitCodec:
         if model is None:
             raise ConfigError(f"cache.codec is {name!r}, which is fitted on a pilot of logits, and there is none yet")
         return LogitCodec("float32", made(model), ())
-    if number is None:
-        return LogitCodec("float32", made(), ())
-    return LogitCodec("float32", made(int(number) if kind.whole else number), ())
+    asked = () if number is None else (int(number) if kind.whole else number,)
+    return LogitCodec("float32", made(*asked), ())
 
 
 def _floats(dtype: str) -> LogitCodec:
@@ -86,8 +85,7 @@ def _floats(dtype: str) -> LogitCodec:
 
 
 def _class_of(kind: CodecKind) -> Any:
-    module, _, name = kind.serializer.partition(":")
-    return getattr(import_module(module), name)
+    return EntryPoint(kind.name, kind.serializer, "zarr.codecs").load()
 
 
 for _kind in codec_kinds().values():

@@ -169,6 +169,8 @@ EVIL = [{"name": "numcodecs.evil", "configuration": {"id": "pickle"}}]
         (LOGITS, put("evil", {"must_understand": False}), "evil is there"),
         (LOGITS, put("codecs", EVIL), "codecs is ['numcodecs.evil']"),
         (LOGITS, put("codecs", []), "codecs is []"),
+        (LOGITS, put(*INSIDE, "codecs", [{"name": ""}]), "codecs is ['']"),
+        (LOGITS, put(*INSIDE, "codecs", [{"name": "stillroom.unheard-of"}]), "codecs is ['stillroom.unheard-of']"),
         (LOGITS, put(*INSIDE, "codecs", EVIL), "codecs is ['numcodecs.evil']"),
         (LOGITS, put(*INSIDE, "codecs", [{"name": "sharding_indexed"}]), "codecs is ['sharding_indexed']"),
         (LOGITS, put(*INSIDE, "index_codecs", EVIL), "codecs.index_codecs is"),
