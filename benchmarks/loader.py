@@ -24,7 +24,8 @@ from nvidia.dali import Pipeline
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.operations.geometry.crop import Crop
+from stillroom.pipeline.augment.operations.geometry.flip import Flip
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.render.renderer import Renderer
@@ -119,7 +120,7 @@ def decode_alone(images: list[np.ndarray], threads: int) -> timing.Way:
 
 
 def graph_alone(images: list[np.ndarray], views: Views, size: int, threads: int) -> timing.Way:
-    renderer = Renderer((size,), BATCH, operations=[Flip()], threads=threads)
+    renderer = Renderer((size,), BATCH, operations=[Crop(), Flip()], threads=threads)
     rows = [np.arange(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]
     requests = [Request([images[row] for row in part], [views.take(part)]) for part in rows]
     return lambda: sum(rendered[0].shape[1] for rendered in renderer.stream(requests * EPOCHS))

@@ -7,6 +7,7 @@ augment    operations and the recipe: parameters drawn from seeds, never a pixel
 config     the configuration: sections, types, reading a file
 device     the process's own device, streams, memory, ranks
 images     which images can be used, and decoding them safely
+pixels     what operations do to rendered views, in integers
 render     from encoded images and drawn parameters to pixels, and to mixed floats
 models     students and teachers by name, their weights, losses
 teacher    what is asked of a teacher: blocks, plain views, evaluation, a pilot, the drift between backends

@@ -10,24 +10,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillroom.pipeline.augment.operations.colour import Colour
-from stillroom.pipeline.augment.operations.crop import Crop, centre_window
-from stillroom.pipeline.augment.operations.flip import Flip
-from stillroom.pipeline.augment.operations.mixup import Mixup
+from stillroom.pipeline.augment.operations.colour.twist import Colour
+from stillroom.pipeline.augment.operations.geometry.crop import Crop, centre_window
+from stillroom.pipeline.augment.operations.geometry.flip import Flip
+from stillroom.pipeline.augment.operations.mixing.mixup import Mixup
 from stillroom.storage.errors import ConfigError, StoreError
 from stillroom.storage.ledger.fingerprint import restated, stated
 
-from .operation import Draws, Operation
-from .registry import operation_of
+from .mixing import Mixing, PairMixing
+from .operation import DaliOperation, Draws, Operation
+from .registry import mixing_of, operation_of
 
 CROP = Crop.op
-_FIRST = (Crop, Flip, Colour, Mixup)
+_FIRST = (Crop, Flip, Colour)
 """Those whose ranges stand in the recipe itself, as in the first caches. Every later one is an entry of `augment`."""
 _KIND_OF = {name: kind for kind in _FIRST for name in kind.model_fields}
 RANGES = tuple(_KIND_OF)
 """Names of the first ones' ranges."""
-_AUGMENT = "augment"
-_LATER: Mapping[str, Any] = {_AUGMENT: []}
+_MIXUP, _AUGMENT, _MIX = "mixup", "augment", "mix"
+_LATER: Mapping[str, Any] = {
+    _AUGMENT: [],
+    _MIX: [],
+    **{name: Crop.model_fields[name].default for name in ("crop", "crop_share", "resize")},
+}
+FUNCTION_MATCHING = Mixing((Mixup(),))
+"""Every pair is mixed, by a uniform λ: the paper's, and what `mixup = true` means."""
 
 
 @dataclass(frozen=True)
@@ -42,44 +49,66 @@ class Recipe:
     """
 
     operations: tuple[Operation, ...] = (Crop(), Flip(), Colour())
-    mixing: Mixup = field(default_factory=Mixup)
+    mixing: Mixing = field(default=FUNCTION_MATCHING)
 
     def __post_init__(self) -> None:
         names = [item.op for item in self.operations]
-        assert names[:3] == [kind.op for kind in _FIRST[:3]], "a recipe begins with crop, flip and colour"
-        for name in names:
-            if names.count(name) > 1:
+        assert names[:3] == [kind.op for kind in _FIRST], "a recipe begins with crop, flip and colour"
+        for place, name in enumerate(names):
+            if name in names[:place]:
                 raise ConfigError(f"augmentation {name!r} stands twice in a recipe; both would draw the same numbers")
+            if isinstance(self.operations[place], DaliOperation) and not isinstance(
+                self.operations[place - 1], DaliOperation
+            ):
+                raise ConfigError(
+                    f"augmentation {name!r} comes after {names[place - 1]!r}; DALI applies it while it renders, "
+                    f"before those that stillroom's own kernels apply: put it first"
+                )
 
     @classmethod
-    def of(cls, augment: Sequence[Operation] = (), **ranges: Any) -> "Recipe":
+    def of(
+        cls,
+        augment: Sequence[Operation] = (),
+        mix: Sequence[PairMixing] = (),
+        mixup: bool = True,
+        **ranges: Any,
+    ) -> "Recipe":
         """A recipe of ranges by name, and of further operations.
 
+        Args:
+            augment: after the first ones, in this order.
+            mix: ways of mixing pairs.
+            mixup: without `mix`: whether every pair is mixed, as the paper does it.
+            ranges: of the first ones; see `RANGES`.
+
         Raises:
-            ConfigError: an operation stands twice.
+            ConfigError: an operation stands twice, or in an order that cannot be.
         """
-        crop, flip, colour, mixup = (
-            kind(**{name: value for name, value in ranges.items() if _KIND_OF[name] is kind}) for kind in _FIRST
-        )
-        assert isinstance(mixup, Mixup)
-        return cls((crop, flip, colour, *augment), mixup)  # type: ignore[arg-type]
+        first = [kind(**{name: value for name, value in ranges.items() if _KIND_OF[name] is kind}) for kind in _FIRST]
+        return cls((*first, *augment), Mixing(tuple(mix)) if mix else FUNCTION_MATCHING if mixup else Mixing())
 
     @property
     def mixup(self) -> bool:
         """Whether views are mixed in pairs."""
-        return self.mixing.mixup
+        return bool(self.mixing)
 
     @property
     def acting(self) -> tuple[Operation, ...]:
-        """The operations that act on what was cut and resized, in order."""
-        return tuple(item for item in self.operations[1:] if item.acts)
+        """The crop, and the operations that act on what was cut and resized, in order."""
+        return (self.operations[0], *(item for item in self.operations[1:] if item.acts))
+
+    def told(self, views: "Views", row: int) -> str:
+        """What was done to one of some views besides the crop, in words; empty where nothing was."""
+        words = (item.told(views.drawn[item.op][row]) for item in self.acting)
+        return ", ".join(filter(None, words))
 
     def to_data(self) -> dict[str, Any]:
         """As plain data, for a cache's attributes and fingerprints."""
-        crop, flip, colour = self.operations[:3]
-        first = (crop, flip, self.mixing, colour)  # the order of the first caches, so that their bytes are the same
-        ranges = {name: value for item in first for name, value in item.model_dump(mode="json").items()}
-        return stated({**ranges, _AUGMENT: [item.to_data() for item in self.operations[3:]]}, _LATER)
+        crop, flip, colour = (item.model_dump(mode="json") for item in self.operations[:3])
+        ways = [] if self.mixing == FUNCTION_MATCHING else [item.to_data() for item in self.mixing.ways]
+        augment = [item.to_data() for item in self.operations[3:]]
+        # In the order of the first caches, so that their bytes are the same.
+        return stated({**crop, **flip, _MIXUP: self.mixup, **colour, _AUGMENT: augment, _MIX: ways}, _LATER)
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> "Recipe":
@@ -88,10 +117,11 @@ class Recipe:
         Raises:
             StoreError: it names an augmentation that is not here, or not in this version.
         """
-        found = restated("the recipe of this cache", data, [*RANGES, _AUGMENT], _LATER)
+        found = restated("the recipe of this cache", data, [*RANGES, _MIXUP, _AUGMENT, _MIX], _LATER)
         try:
             augment = [operation_of(item) for item in found.pop(_AUGMENT)]
-            return cls.of(augment, **found)
+            mix = [mixing_of(item) for item in found.pop(_MIX)]
+            return cls.of(augment, mix, **found)
         except (ConfigError, ValueError) as error:
             raise StoreError(f"the recipe of this cache: {error}") from error
 
@@ -101,8 +131,8 @@ class Views:
     """One view each of n samples: all that `renderer` needs to know.
 
     Attributes:
-        drawn: parameters by operation, [n] or [n, k]; of the crop, the window, int32 [n, 4]: top, left, height, width,
-            in whole pixels of the upright image.
+        drawn: parameters by operation, [n, …]; of the crop, the window, int32 [n, 4]: top, left, height, width, in
+            whole pixels of the upright image.
     """
 
     drawn: Mapping[str, npt.NDArray[Any]]
@@ -135,12 +165,7 @@ def draw_views(
         view: the view's number.
         heights, widths: int32 [n], pixels of the upright images.
     """
-    return Views(
-        {
-            item.op: item.draw(Draws(seeds, view, item.number), heights, widths)
-            for item in (recipe.operations[0], *recipe.acting)
-        }
-    )
+    return Views({item.op: item.draw(Draws(seeds, view, item.number), heights, widths) for item in recipe.acting})
 
 
 def centre_views(heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32], crop: float) -> Views:

@@ -6,16 +6,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from stillroom.pipeline.augment.operations.colour import Colour
-from stillroom.pipeline.augment.operations.crop import Crop
-from stillroom.pipeline.augment.operations.flip import Flip
-from stillroom.pipeline.augment.operations.mixup import Mixup
+from stillroom.pipeline.augment.operations.colour.twist import Colour
+from stillroom.pipeline.augment.operations.geometry.crop import Crop, Resize
+from stillroom.pipeline.augment.operations.geometry.flip import Flip
+from stillroom.pipeline.augment.presets import PRESETS, preset_settings
 from stillroom.pipeline.augment.recipe import RANGES, Recipe
 from stillroom.storage.codecs.kinds import parse_codec
 from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
 from stillroom.storage.errors import ConfigError
 
-from .types import Augmentation, Name, Positive, Precision, Share, Source, Uint64, Url
+from .types import Augmentation, Name, PairMix, Positive, Precision, Share, Source, Uint64, Url
 
 
 class Section(BaseModel):
@@ -95,17 +95,50 @@ class Views(Section):
     count: int = Field(30, ge=1, description="views of each sample")
     seed: Uint64 = Field(0, description="root seed of all views")
     views_per_block: int = Field(10, ge=1, description="views in one task and one Zarr shard")
+    preset: str | None = Field(
+        None, description=f"a recipe to start from; what else is given here changes it: {', '.join(PRESETS)}"
+    )
     area: tuple[float, float] = _as_in(Crop, "area")
     aspect: tuple[float, float] = _as_in(Crop, "aspect")
+    crop: Literal["random", "centre"] = _as_in(Crop, "crop")
+    crop_share: float = _as_in(Crop, "crop_share")
+    resize: Resize = _as_in(Crop, "resize")
     flip: bool = _as_in(Flip, "flip")
-    mixup: bool = _as_in(Mixup, "mixup")
+    mixup: bool = Field(
+        True, description="true: function matching, every pair mixed by a uniform λ; false: consistent teaching"
+    )
     brightness: float = _as_in(Colour, "brightness")
     contrast: float = _as_in(Colour, "contrast")
     saturation: float = _as_in(Colour, "saturation")
     hue: float = _as_in(Colour, "hue")
     augment: tuple[Augmentation, ...] = Field(
-        (), description="further operations in this order, each by its name, `op`, and its ranges"
+        (),
+        description="further operations in this order, each by its name, `op`, and its ranges; see "
+        "[augmentations.md](augmentations.md)",
     )
+    mix: tuple[PairMix, ...] = Field(
+        (),
+        description="instead of `mixup`: how pairs are mixed, each with `p`, its share of the pairs; see "
+        "[augmentations.md](augmentations.md)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("mix") and given.get("mixup") is False:
+            raise ValueError("views.mix says how pairs are mixed, and views.mixup = false that they are not; give one")
+        settings: dict[str, Any] = {}
+        if given.get("preset") is not None:
+            try:
+                settings = dict(preset_settings(str(given["preset"])))
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        if "mixup" in given:
+            settings.pop("mix", None)
+        merged = {**settings, **given}
+        return {**merged, "mixup": True} if merged.get("mix") else merged
 
     @model_validator(mode="after")
     def _is_a_recipe(self) -> Self:
@@ -131,7 +164,7 @@ class Views(Section):
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe.of(self.augment, **{name: getattr(self, name) for name in RANGES})
+        return Recipe.of(self.augment, self.mix, self.mixup, **{name: getattr(self, name) for name in RANGES})
 
 
 class Render(Section):

@@ -1,11 +1,13 @@
 """Types of single settings: what is checked of a URL, a name or a number wherever one stands."""
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from stillroom.pipeline.augment.operation import Operation
-from stillroom.pipeline.augment.registry import operation_of
+from stillroom.pipeline.augment.mixing import PairMixing
+from stillroom.pipeline.augment.operation import Named, Operation
+from stillroom.pipeline.augment.registry import mixing_of, operation_of
 from stillroom.storage.errors import ConfigError
 from stillroom.storage.objects.urls import danger, shown
 
@@ -30,24 +32,26 @@ def _all_safe(urls: str) -> str:
     return urls
 
 
-def _operation(value: Any) -> Operation:
-    """An augmentation from its table, or as it is."""
-    if isinstance(value, Operation):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError(f'{value!r} is no augmentation; give a table such as {{ op = "NAME" }}')
-    try:
-        return operation_of(value)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
+def _made_by(make: Callable[[Mapping[str, Any]], Named], kind: type[Named]) -> BeforeValidator:
+    """An operation, or a way of mixing, from its table, or as it is."""
+
+    def made(value: Any) -> Named:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f'{value!r} is no table; give one such as {{ op = "NAME" }}')
+        try:
+            return make(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(made)
 
 
-Augmentation = Annotated[
-    Operation,
-    BeforeValidator(_operation),
-    PlainSerializer(lambda item: item.to_data(), return_type=dict[str, Any]),
-    WithJsonSchema({"type": "object"}),
-]
+_AS_DATA = PlainSerializer(lambda item: item.to_data(), return_type=dict[str, Any])
+_AS_TABLE = WithJsonSchema({"type": "object"})
+Augmentation = Annotated[Operation, _made_by(operation_of, Operation), _AS_DATA, _AS_TABLE]
+PairMix = Annotated[PairMixing, _made_by(mixing_of, PairMixing), _AS_DATA, _AS_TABLE]
 Url = Annotated[str, AfterValidator(_safe)]
 Source = Annotated[str, AfterValidator(_all_safe)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

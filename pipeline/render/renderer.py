@@ -1,7 +1,8 @@
 """The renderer: from encoded images and drawn parameters to pixels, by one DALI graph for teacher and student.
 
-decode whole → for each view: slice → resize → the operations of the recipe. Parameters come in as per-sample CPU
-arguments; DALI's own random operators are not used. Knows nothing of seeds or labels.
+decode whole → for each view: slice → resize → the operations of the recipe: first those that DALI applies, then, by
+`pixels`, those that are steps. Parameters come in as per-sample CPU arguments; DALI's own random operators are not
+used. Knows nothing of seeds or labels.
 """
 
 import sys
@@ -18,10 +19,11 @@ import torch
 import xxhash
 from nvidia.dali import Pipeline
 
-from stillroom.pipeline.augment.operation import Operation
-from stillroom.pipeline.augment.recipe import CROP
+from stillroom.pipeline.augment.operation import DaliOperation, Operation, PixelOperation
+from stillroom.pipeline.augment.operations.geometry.crop import Crop
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.images.decoder_options import DECODING
+from stillroom.pipeline.pixels.painter import Painter
 from stillroom.storage.errors import DataError, StillroomError
 
 from .backend import Backend
@@ -30,6 +32,7 @@ from .request import Request
 
 _AHEAD = 2
 _TYPES = {"int32": types.INT32, "float32": types.FLOAT}
+_FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 
 def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:
@@ -52,7 +55,7 @@ class Renderer:
         sizes: height and width in pixels of the views, one or more; each view comes out at each size.
         batch: images in a batch at most.
         views: views of each image.
-        operations: what acts on a view after it was cut and resized, in order; see `Recipe.acting`.
+        operations: the crop, and what acts on a view after it was cut and resized, in order; see `Recipe.acting`.
         backend: where decoding and rendering run.
         threads: CPU threads.
         device: number of the GPU; default this process's own.
@@ -64,7 +67,7 @@ class Renderer:
         batch: int,
         *,
         views: int = 1,
-        operations: Sequence[Operation] = (),
+        operations: Sequence[Operation] = (Crop(),),
         backend: Backend = "dali-cpu",
         threads: int = 2,
         device: int | None = None,
@@ -74,11 +77,14 @@ class Renderer:
         self.sizes = tuple(sizes)
         self.views = views
         self.operations = tuple(operations)
+        self._applied = [item for item in self.operations[1:] if isinstance(item, DaliOperation)]
+        self._painted = [item for item in self.operations if isinstance(item, PixelOperation)]
+        self._painter = Painter(threads)
         self._batch, self._threads = batch, threads
         own = own_device().index if device is None else device
         self._device = own if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
-        self._fed: deque[Request] = deque(maxlen=_AHEAD + 2)
+        self._fed: deque[Request] = deque()
         # Weak: a stream holds its renderer, and a cycle would be torn down in any order.
         self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
         self._pipeline: Any = None
@@ -121,6 +127,7 @@ class Renderer:
                 # its pools until the device has done all that was queued when torch let go of it, on any stream
                 # (`DLTensorGraveyard` in DALI's dltensor.cc).
                 branches = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
+                self._paint(branches, self._fed.popleft())
                 yield [
                     torch.stack(branches[first :: len(self.sizes)]) if self.views > 1 else branches[first][None]
                     for first in range(len(self.sizes))
@@ -133,6 +140,12 @@ class Renderer:
                     pass
             if self._pipeline is not None:
                 self._pipeline.reset()
+
+    def _paint(self, branches: Sequence[torch.Tensor], request: Request) -> None:
+        """Carry out the steps of a batch, in DALI's own memory: nobody else reads what it gave out."""
+        for place, branch in enumerate(branches) if self._painted else ():
+            views = request.views[place // len(self.sizes)]
+            self._painter.paint(branch, [views.drawn[item.op] for item in self._painted])
 
     def _run(self) -> Any:
         """Outputs of the next batch, or None after the last."""
@@ -179,14 +192,14 @@ class Renderer:
         assert len(request.views) == self.views
         fed: list[Any] = [list(request.images)]
         for views in request.views:
-            assert views.drawn.keys() == {CROP, *(item.op for item in self.operations)}, "drawn by another recipe"
-            fed += [views.window, *(views.drawn[item.op] for item in self.operations)]
+            assert views.drawn.keys() == {item.op for item in self.operations}, "drawn by another recipe"
+            fed += [views.window, *(views.drawn[item.op] for item in self._applied)]
         return fed
 
     def _graph(self, device: str) -> list[Any]:
-        one_view = [types.INT32, *(_TYPES[item.dtype] for item in self.operations)]
+        one_view = [types.INT32, *(_TYPES[item.dtype] for item in self._applied)]
         inputs = [types.UINT8, *(one_view * self.views)]
-        dims = [1, *([1, *(item.dims for item in self.operations)] * self.views)]
+        dims = [1, *([1, *(item.dims for item in self._applied)] * self.views)]
         # Not a bound method: a cycle through DALI's objects would keep the pipeline and its threads alive.
         renderer = weakref.ref(self)
         fed = fn.external_source(
@@ -196,6 +209,10 @@ class Renderer:
         # image cost less cut from the whole.
         alone = device == "cpu" and self.views == 1
         image = None if alone else fn.decoders.image(fed[0], device=device, **DECODING)
+        crop = self.operations[0]
+        assert isinstance(crop, Crop)
+        kind, _, antialias = crop.resize.partition("-")
+        resized = {"interp_type": _FILTERS[kind], "antialias": bool(antialias)}
         outputs = []
         for first in range(1, len(fed), len(one_view)):
             window, *drawn = fed[first : first + len(one_view)]
@@ -205,8 +222,8 @@ class Renderer:
                 else fn.slice(image, window[0:2], window[2:4], axes=(0, 1))
             )
             for size in self.sizes:
-                view = fn.resize(cut, size=[size, size], interp_type=types.INTERP_LINEAR, antialias=False)
-                for operation, parameters in zip(self.operations, drawn, strict=True):
+                view = fn.resize(cut, size=[size, size], **resized)
+                for operation, parameters in zip(self._applied, drawn, strict=True):
                     view = operation.apply(view, parameters, fn)
                 outputs.append(view)
         return outputs

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import Views
 from stillroom.pipeline.render.request import Request
 from stillroom.storage.dataset.encoded_images import Picked
@@ -62,6 +63,16 @@ class Rows:
         views = Views({name: self.column(partial(_parameters, name)) for name in names})
         return Request(images, [views], self._name)
 
+    def mix(self) -> Mix:
+        """How the n samples are mixed; partners are slots."""
+        boxed = any(shard.mix.box is not None for shard in self.shards)
+        box = self.column(_boxes)[self.own] if boxed else None
+        return Mix(
+            self.column(lambda shard: shard.mix.partner)[self.own],
+            self.column(lambda shard: shard.mix.weight)[self.own],
+            box,
+        )
+
     def _name(self, row: int) -> str:
         shard = self.shards[self.shard[row]]
         return f"sample {shard.index.key[self.slot[row]]!r} (data shard {shard.shard}, slot {self.slot[row]})"
@@ -84,12 +95,16 @@ def plan_rows(places: Places, shards: Mapping[int, ShardViews]) -> Rows:
     for number, views in enumerate(held):
         rows = shard == number
         slot[rows] = views.order[places.position[rows]]
-        partner[rows] = views.partner[slot[rows]]
+        partner[rows] = views.mix.partner[slot[rows]]
     own_codes, partner_codes = shard << 32 | slot, shard << 32 | partner
     codes = np.concatenate([own_codes, np.setdiff1d(partner_codes, own_codes)])
     sorter = np.argsort(codes)
     other = sorter[np.searchsorted(codes, partner_codes, sorter=sorter)]
     return Rows(held, codes >> 32, codes & 0xFFFFFFFF, np.arange(len(own_codes)), other)
+
+
+def _boxes(shard: ShardViews) -> npt.NDArray[np.int32]:
+    return np.zeros((len(shard.mix.partner), 4), np.int32) if shard.mix.box is None else shard.mix.box
 
 
 def _parameters(operation: str, shard: ShardViews) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
@@ -24,8 +25,7 @@ class ShardViews:
         index: of the data shard.
         images: encoded images by slot, uint8 [bytes] each.
         views: parameters by slot.
-        partner: int32 [slot], whom it is mixed with.
-        share: float32 [slot], λ.
+        mix: how they are mixed, by slot.
         order: int32 [slot], slots in the order of pairs: 2j and 2j + 1 are partners. Slot order without mixing.
         targets: what it is to be answered with, by guide.
         digests: uint16 [slot], by teacher.
@@ -36,8 +36,7 @@ class ShardViews:
     index: ShardIndex
     images: Sequence[npt.NDArray[np.uint8]]
     views: Views
-    partner: npt.NDArray[np.int32]
-    share: npt.NDArray[np.float32]
+    mix: Mix
     order: npt.NDArray[np.int32]
     targets: Sequence[Targets]
     digests: Mapping[str, npt.NDArray[np.uint16]]
@@ -66,15 +65,13 @@ def load_shard(
     """
     index = data.index(shard)
     seeds = cache.seeds(shard)
-    partner, share = recipe.mixing.draw(seeds, view)
     return ShardViews(
         shard,
         view,
         index,
         data.images(shard, index, within),
         draw_views(recipe, seeds, view, index.height, index.width),
-        partner,
-        share,
+        recipe.mixing.draw(seeds, view),
         recipe.mixing.pair_order(seeds, view),
         targets,
         digests or {},

@@ -16,7 +16,7 @@ from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.device.prefetch import Ahead
 from stillroom.pipeline.device.streams import streams_of, to_device
 from stillroom.pipeline.render.backend import Backend
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.pipeline.render.view_digests import Hasher
@@ -205,13 +205,13 @@ class SharedPass:
         return lambda: self._batches(rows, rendered, {name: proof() for name, proof in proofs.items()})
 
     def _batches(self, rows: Rows, rendered: list[torch.Tensor], proved: Mapping[str, int]) -> tuple[Batch, ...]:
-        shares = rows.column(lambda shard: shard.share)
+        mix = rows.mix()
         labels = rows.column(lambda shard: shard.index.label).astype(np.int64)
         uids = rows.column(lambda shard: shard.index.uid)[rows.own]
         views = torch.from_numpy(rows.constant(lambda shard: shard.view)[rows.own])
         other = rows.other if self.recipe.mixup else None
         images = {
-            size: to_images(self._on_device(pixels[0]), rows.own, other, shares[rows.own])
+            size: to_images(self._on_device(pixels[0]), rows.own, other, mix)
             for size, pixels in zip(self.sizes, rendered, strict=True)
         }
         found = []
@@ -227,7 +227,7 @@ class SharedPass:
                     logits=logits,
                     labels=torch.from_numpy(labels[rows.own]),
                     partner_labels=torch.from_numpy(labels[rows.other]),
-                    shares=torch.from_numpy(shares[rows.own]),
+                    shares=torch.from_numpy(mix.own_share(want.size)),
                     uids=uids,
                     views=views,
                     sources=sources,

@@ -16,7 +16,7 @@ import torch
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.models.losses import kl_divergence
 from stillroom.pipeline.render.backend import Backend
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request, sample_names
 from stillroom.storage.cache.cache import Cache

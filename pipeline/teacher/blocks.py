@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.device.streams import Arrival, Streams, streams_of, to_device
 from stillroom.pipeline.models.losses import entropy, hits
 from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request, sample_names
 from stillroom.pipeline.render.view_digests import Hasher
@@ -128,10 +129,11 @@ class BlockMaker:
                     for number, slot in keep:
                         if number == place and row[slot] >= 0:
                             kept[number, slot] = mine[row[slot]].cpu().numpy().copy()
-                    partner, share = self.recipe.mixing.draw(seeds, view)
+                    mix = self.recipe.mixing.draw(seeds, view)
                     slots = rows if len(rows) < count else self.recipe.mixing.pair_order(seeds, view).astype(np.int64)
-                    answers = self._classify(mine, row[slots], row[partner[slots]], share[slots], index, view, slots)
-                    larger = np.where(share[slots] >= 0.5, slots, partner[slots])
+                    mix = mix.take(slots)
+                    answers = self._classify(mine, row[slots], row[mix.partner], mix, index, view, slots)
+                    larger = np.where(mix.own_share(mine.shape[1]) >= 0.5, slots, mix.partner)
                     asked = _Asked(view, place, rows, slots, larger, answers, hashed)
                     if answers.late:
                         coming.append(asked)
@@ -162,11 +164,11 @@ class BlockMaker:
         Raises:
             ModelError: a logit is not finite; names the sample and the view.
         """
-        partner, share = self.recipe.mixing.draw(seeds, view)
-        rows = np.union1d(slots, partner[slots]).astype(np.int64)
+        mix = self.recipe.mixing.draw(seeds, view).take(slots)
+        rows = np.union1d(slots, mix.partner).astype(np.int64)
         pixels = self._render(index, images, seeds, [view] * self.renderer.views, rows)[0]
-        own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
-        answers = self._classify(pixels, own, other, share[slots], index, view, slots).get()
+        own, other = np.searchsorted(rows, slots), np.searchsorted(rows, mix.partner)
+        answers = self._classify(pixels, own, other, mix, index, view, slots).get()
         self._refuse_infinite(answers, index, view, slots)
         return answers.numpy()
 
@@ -211,17 +213,18 @@ class BlockMaker:
         pixels: torch.Tensor,
         own: npt.NDArray[np.int64],
         other: npt.NDArray[np.int64],
-        share: npt.NDArray[np.float32],
+        mix: Mix,
         index: ShardIndex,
         view: int,
         slots: npt.NDArray[np.int64],
     ) -> Arrival:
-        """Logits float32 [n, class] of mixed views: `own` and `other` are rows of the pixels, `share` is λ, all [n]."""
+        """Logits float32 [n, class] of mixed views: `own` and `other` are rows of pixels, `mix` says how, all [n]."""
         answers = []
         pixels = to_device(pixels, self.teacher.device)  # as uint8: a quarter of the floats, which are made there
         for start in range(0, len(own), self.teacher.batch_size):
             part = slice(start, start + self.teacher.batch_size)
-            mixed = to_images(pixels, own[part], other[part] if self.recipe.mixup else None, share[part])
+            rows = np.arange(*part.indices(len(own)))
+            mixed = to_images(pixels, own[part], other[part] if self.recipe.mixup else None, mix.take(rows))
             try:
                 answers.append(self.teacher.ask(mixed))
             except ModelError as error:

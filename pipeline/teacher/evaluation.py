@@ -9,7 +9,7 @@ import torch
 from stillroom.pipeline.device.streams import streams_of, to_device
 from stillroom.pipeline.models.losses import hits, kl_divergence
 from stillroom.pipeline.render.backend import Backend
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.storage.dataset.dataset import Dataset

@@ -10,7 +10,7 @@ import torch
 from stillroom.pipeline.augment.recipe import centre_views
 from stillroom.pipeline.device.streams import to_device
 from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request, sample_names
 from stillroom.storage.dataset.encoded_images import picked

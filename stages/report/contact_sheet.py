@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import CROP, Recipe, Views, draw_views
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.render.backend import Backend, default_backend
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.stages.ingest.class_names import names_of
@@ -60,7 +60,7 @@ class Pictured:
         shape: height and width of the whole image in pixels.
         window: top, left, height, width of the crop, in per cent of the image.
         area: share of the image that the crop covers.
-        mirrored: whether the view is mirrored.
+        done: what else was done to it, in words.
         differing: bytes in which stored and replayed differ.
         mixture: with whom it is mixed; None where alone.
         answers: the teacher's first classes and their probabilities.
@@ -77,7 +77,7 @@ class Pictured:
     shape: tuple[int, int]
     window: tuple[float, float, float, float]
     area: float
-    mirrored: bool
+    done: str
     differing: int
     mixture: Mixture | None
     answers: tuple[tuple[str, float], ...]
@@ -155,8 +155,8 @@ class _LightTable:
         """One canary, from its data shard's index and encoded images."""
         seeds, slot = self.cache.seeds(canary.shard), canary.slot
         drawn = draw_views(self.recipe, seeds, canary.view, index.height, index.width)
-        partners, shares = self.recipe.mixing.draw(seeds, canary.view)
-        rows = np.array([slot, partners[slot]], np.int64)
+        mix = self.recipe.mixing.draw(seeds, canary.view).take(np.array([slot]))
+        rows = np.array([slot, mix.partner[0]], np.int64)
         pixels = self.views.render(Request([images[row] for row in rows], [drawn.take(rows)]))[0][0].cpu()
         shape = int(index.height[slot]), int(index.width[slot])
         top, left, height, width = (int(value) for value in drawn.window[slot])
@@ -172,11 +172,13 @@ class _LightTable:
             shape=shape,
             window=(100 * top / shape[0], 100 * left / shape[1], 100 * height / shape[0], 100 * width / shape[1]),
             area=height * width / (shape[0] * shape[1]),
-            mirrored=bool(drawn.drawn.get(Flip.op, np.zeros(len(drawn)))[slot]),
+            done=self.recipe.told(drawn, slot),
             differing=int(np.count_nonzero(pixels[0].numpy() != canary.pixels)),
             mixture=None
             if rows[0] == rows[1]
-            else Mixture(_mixed(pixels, shares[slot]), float(shares[slot]), self._label(index, int(rows[1]))),
+            else Mixture(
+                _mixed(pixels, mix), float(mix.own_share(self.teacher.info.size)[0]), self._label(index, int(rows[1]))
+            ),
             answers=self._answers(canary),
         )
 
@@ -201,9 +203,9 @@ def _source_size(shown: Sequence[Canary], indexes: Mapping[int, ShardIndex]) -> 
     return min(_SOURCE, int(max(sides)))
 
 
-def _mixed(pixels: torch.Tensor, share: np.float32) -> str:
+def _mixed(pixels: torch.Tensor, mix: Mix) -> str:
     """The first of two views mixed with the second, as the teacher was given it but rounded to whole levels."""
-    mixed = to_images(pixels, np.array([0]), np.array([1]), np.array([share], np.float32))[0] * 255.0
+    mixed = to_images(pixels, np.array([0]), np.array([1]), mix)[0] * 255.0
     return _picture(mixed.round().to(torch.uint8).permute(1, 2, 0))
 
 

@@ -26,6 +26,10 @@ from stillroom.storage.writers.loss_summary import join_losses
 
 _DRAWN = 20_000
 """Views whose parameters are drawn for the histograms, about."""
+_TOLD = 2_000
+"""Views that are put into words."""
+_SIDE = 224
+"""Pixels of a view's side for which shares of boxes are counted."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,29 @@ class Drawn:
         aspect: float64 [n], width over height of a crop.
         share: float64 [n], λ of those that are mixed; empty without mixing.
         samples: how many samples they are of.
+        operations: what else acts on views.
     """
 
     area: npt.NDArray[np.float64]
     aspect: npt.NDArray[np.float64]
     share: npt.NDArray[np.float64]
     samples: int
+    operations: "tuple[Acted, ...]"
+
+
+@dataclass(frozen=True)
+class Acted:
+    """An operation at work.
+
+    Attributes:
+        op: its name.
+        share: of the views that it acted on.
+        examples: what it did to three of them, in words.
+    """
+
+    op: str
+    share: float
+    examples: tuple[str, ...]
 
 
 def data_facts(config: Config, data: Dataset) -> DataFacts:
@@ -212,18 +233,26 @@ def drawn_views(config: Config, cache: Cache, data: Dataset) -> Drawn:
     """Draw the parameters of some views again, of whole data shards from the first on."""
     recipe = Recipe.from_data(cache.info.recipe)
     area, aspect, shares, samples = [], [], [], 0
+    told: dict[str, list[str]] = {item.op: [] for item in recipe.acting[1:]}
     for shard, size in enumerate(data.sizes):
         index, seeds = data.index(shard), cache.seeds(shard)
         samples += size
         for view in range(min(config.views.count, max(1, _DRAWN // size))):
-            window = draw_views(recipe, seeds, view, index.height, index.width).window.astype(np.float64)
+            views = draw_views(recipe, seeds, view, index.height, index.width)
+            window = views.window.astype(np.float64)
+            for item in recipe.acting[1:]:
+                told[item.op] += [item.told(row) for row in views.drawn[item.op][: _TOLD - len(told[item.op])]]
             area.append(window[:, 2] * window[:, 3] / (index.height.astype(np.float64) * index.width))
             aspect.append(window[:, 3] / window[:, 2])
-            partner, share = recipe.mixing.draw(seeds, view)
-            shares.append(share[partner != np.arange(size)].astype(np.float64))
+            mix = recipe.mixing.draw(seeds, view)
+            shares.append(mix.own_share(_SIDE)[mix.partner != np.arange(size)].astype(np.float64))
         if sum(map(len, area)) >= _DRAWN:
             break
-    return Drawn(np.concatenate(area), np.concatenate(aspect), np.concatenate(shares), samples)
+    acted = tuple(
+        Acted(op, sum(map(bool, words)) / len(words), tuple(dict.fromkeys(filter(None, words)))[:3])
+        for op, words in told.items()
+    )
+    return Drawn(np.concatenate(area), np.concatenate(aspect), np.concatenate(shares), samples, acted)
 
 
 def parameters_of(model: str, classes: int) -> int | None:

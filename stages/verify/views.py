@@ -15,7 +15,7 @@ from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.teacher import LoadedTeacher
 from stillroom.pipeline.render.backend import Backend, renderer_fingerprint
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer, digests
 from stillroom.pipeline.render.request import Request, sample_names
 from stillroom.pipeline.rng.philox import philox4x32, split
@@ -137,7 +137,8 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
     renderer = _renderer(cached.info.size, recipe.acting, backend, threads_of(config))
     for view in range(config.views.count):
         chosen = chosen_slots(config.verify.seed, config.verify.share, shard, view, len(index))
-        partner, share = recipe.mixing.draw(seeds, view)
+        mix = recipe.mixing.draw(seeds, view)
+        partner = mix.partner
         kept = {canary.slot: canary for canary in canaries if canary.view == view} if same_renderer else {}
         drawn = draw_views(recipe, seeds, view, index.height, index.width)
         alone = np.setdiff1d(list(kept), np.union1d(chosen, partner[chosen]))
@@ -163,7 +164,7 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
                     checked.problems.append(Failure("canaries", where, message, redo(view)))
             if teacher is not None and len(slots):
                 own, other = np.searchsorted(rows, slots), np.searchsorted(rows, partner[slots])
-                now = teacher(to_images(pixels, own, other if recipe.mixup else None, share[slots]))
+                now = teacher(to_images(pixels, own, other if recipe.mixup else None, mix.take(slots)))
                 record = cache.ledger.get(block_task(name, shard, view // config.views.views_per_block))
                 bounds = bounds_of(cached.info.codec, record.facts if record is not None else {}, slack)
                 kl = divergence(now.numpy(), cached.logits(shard, view)[slots], list(bounds))

@@ -35,7 +35,7 @@ def draws() -> dict:
     for name, recipe in RECIPES.items():
         for view in VIEWS:
             views = draw_views(recipe, seeds, view, heights, widths)
-            partner, share = recipe.mixing.draw(seeds, view)
+            mix = recipe.mixing.draw(seeds, view)
             colours = views.drawn["colour"].tolist() if "colour" in views.drawn else None
             found["views"].append(
                 {
@@ -44,8 +44,8 @@ def draws() -> dict:
                     "window": views.window.tolist(),
                     "flip": views.drawn.get("flip", np.zeros(len(views), np.int32)).tolist(),
                     "colour": colours and [[float(x).hex() for x in row] for row in colours],
-                    "partner": partner.tolist(),
-                    "share": [float(x).hex() for x in share],
+                    "partner": mix.partner.tolist(),
+                    "share": [float(x).hex() for x in mix.weight],
                 }
             )
     return found
@@ -135,7 +135,8 @@ def test_one_pixel_images_have_one_pixel_windows():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 100, 101])
 def test_partners_are_pairs_and_an_odd_one_stays_alone(count):
-    partner, share = Recipe().mixing.draw(np.arange(count, dtype=np.uint64), 7)
+    mix = Recipe().mixing.draw(np.arange(count, dtype=np.uint64), 7)
+    partner, share = mix.partner, mix.weight
     assert np.array_equal(partner[partner], np.arange(count))
     alone = partner == np.arange(count)
     assert alone.sum() == count % 2
@@ -145,7 +146,7 @@ def test_partners_are_pairs_and_an_odd_one_stays_alone(count):
 
 def test_pairs_differ_from_view_to_view():
     seeds = np.arange(100, dtype=np.uint64)
-    assert not np.array_equal(Recipe().mixing.draw(seeds, 0)[0], Recipe().mixing.draw(seeds, 1)[0])
+    assert not np.array_equal(Recipe().mixing.draw(seeds, 0).partner, Recipe().mixing.draw(seeds, 1).partner)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import Recipe, draw_views
 from stillroom.pipeline.device.prefetch import Ahead
 from stillroom.pipeline.device.streams import streams_of
 from stillroom.pipeline.models.factory import Preprocessing
 from stillroom.pipeline.render import renderer as render_module
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer, digests
 from stillroom.pipeline.render.request import Request
 from stillroom.pipeline.render.view_digests import Hasher
@@ -102,9 +103,9 @@ def test_two_runs_give_the_same_digests(many_photos, views):
 def test_mixing_gives_the_same_floats_as_on_the_cpu(many_photos, views):
     rows = np.arange(len(many_photos.images))
     pixels = render(many_photos, views, rows, 64)
-    partner, share = Recipe().mixing.draw(rows.astype(np.uint64), 0)
-    mixed = to_images(pixels, rows, partner.astype(np.int64), share)
-    assert torch.equal(mixed.cpu(), to_images(pixels.cpu(), rows, partner.astype(np.int64), share))
+    mix = Recipe().mixing.draw(rows.astype(np.uint64), 0)
+    mixed = to_images(pixels, rows, mix.partner.astype(np.int64), mix)
+    assert torch.equal(mixed.cpu(), to_images(pixels.cpu(), rows, mix.partner.astype(np.int64), mix))
 
 
 def test_every_level_and_share_is_mixed_and_normalised_to_the_same_bits():
@@ -113,7 +114,9 @@ def test_every_level_and_share_is_mixed_and_normalised_to_the_same_bits():
     pixels = levels.view(256, 1, 1, 1).expand(-1, 1, 1, 3).contiguous()
     own, other = np.indices((256, 256)).reshape(2, -1).astype(np.int64)
     share = np.random.default_rng(0).random(65536, dtype=np.float32)
-    found = {device: to_images(pixels.to(device), own, other, share) for device in ("cpu", "cuda")}
+    found = {
+        device: to_images(pixels.to(device), own, other, Mix(own.astype(np.int32), share)) for device in ("cpu", "cuda")
+    }
     assert torch.equal(found["cuda"].cpu(), found["cpu"])
     normalise = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert torch.equal(normalise(found["cuda"]).cpu(), normalise(found["cpu"]))

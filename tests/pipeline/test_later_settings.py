@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from stillroom.pipeline.augment.operation import Operation
+from stillroom.pipeline.augment.operation import DaliOperation
 from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.config.sections import Student, Teacher
 from stillroom.storage.errors import StoreError
@@ -19,7 +19,7 @@ FIRST = {
 """Settings that every fingerprint states. Nothing is ever added here: what is new goes into the class's LATER."""
 
 
-class Blur(Operation):
+class Blur(DaliOperation):
     """An augmentation of a later version, or of a package."""
 
     op: ClassVar[str] = "blur-of-later"

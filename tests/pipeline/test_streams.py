@@ -9,10 +9,11 @@ import pytest
 import torch
 from trials.late import LateStreams
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.device.prefetch import Ahead
 from stillroom.pipeline.device.streams import Streams, streams_of, to_device
-from stillroom.pipeline.render.mixup import _operation_by_operation, to_images
+from stillroom.pipeline.render.mixing import _operation_by_operation, to_images
 from stillroom.pipeline.render.renderer import digests
 from stillroom.pipeline.render.view_digests import Hasher
 from stillroom.pipeline.replay.batch import Batch
@@ -106,7 +107,7 @@ def test_mixing_divides_and_does_not_multiply_with_a_reciprocal():
     every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, 1, 1, 3)
     share = np.linspace(0, 1, 256, dtype=np.float32)
     rows = np.arange(256)
-    found = to_images(every, rows, rows[::-1].copy(), share)[:, 0, 0, 0].numpy()
+    found = to_images(every, rows, rows[::-1].copy(), Mix(rows.astype(np.int32), share))[:, 0, 0, 0].numpy()
     own, other = rows.astype(np.float32), rows[::-1].astype(np.float32)
     exact = (own * share + other * (np.float32(1) - share)) / np.float32(255)
     assert exact.dtype == np.float32

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
-from stillroom.pipeline.render.mixup import to_images
+from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer, digests
 from stillroom.pipeline.render.request import Request
 from stillroom.storage.errors import DataError
@@ -143,18 +144,19 @@ def test_digests_tell_views_apart(reference):
 
 
 def test_a_mixed_view_does_not_depend_on_its_batch(reference, recipe, seeds):
-    partner, share = recipe.mixing.draw(seeds, 0)
+    mix = recipe.mixing.draw(seeds, 0)
     rows = np.arange(len(seeds))
-    together = to_images(reference[0], rows, partner.astype(np.int64), share)
+    together = to_images(reference[0], rows, mix.partner.astype(np.int64), mix)
     for slot in range(len(seeds)):
-        pair = reference[0][[slot, int(partner[slot])]]
-        alone = to_images(pair, np.array([0]), np.array([1]), share[[slot]])
+        pair = reference[0][[slot, int(mix.partner[slot])]]
+        alone = to_images(pair, np.array([0]), np.array([1]), mix.take(np.array([slot])))
         assert torch.equal(alone[0], together[slot])
 
 
 def test_a_mixed_view_is_the_stated_sum(reference, recipe, seeds):
-    partner, share = recipe.mixing.draw(seeds, 0)
-    images = to_images(reference[0], np.array([5]), np.array([int(partner[5])]), share[[5]])
+    mix = recipe.mixing.draw(seeds, 0)
+    partner, share = mix.partner, mix.weight
+    images = to_images(reference[0], np.array([5]), np.array([int(partner[5])]), mix.take(np.array([5])))
     own, other = (reference[0][i].numpy().astype(np.float64) for i in (5, int(partner[5])))
     expected = (share[5] * own + (1.0 - share[5]) * other) / 255.0
     np.testing.assert_allclose(images[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
@@ -162,5 +164,6 @@ def test_a_mixed_view_is_the_stated_sum(reference, recipe, seeds):
 
 
 def test_an_image_that_is_alone_is_not_changed_by_mixing(reference):
-    images = to_images(reference[0], np.array([2]), np.array([2]), np.array([1.0], np.float32))
+    alone = Mix(np.array([2], np.int32), np.array([1.0], np.float32))
+    images = to_images(reference[0], np.array([2]), np.array([2]), alone)
     assert torch.equal(images, to_images(reference[0][2:3]))

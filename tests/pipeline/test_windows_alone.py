@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stillroom.pipeline.augment.operations.flip import Flip
+from stillroom.pipeline.augment.operations.geometry.crop import Crop
+from stillroom.pipeline.augment.operations.geometry.flip import Flip
 from stillroom.pipeline.augment.recipe import Views
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
@@ -72,10 +73,10 @@ def test_a_window_decoded_alone_is_the_window_cut_from_the_whole(many_photos, na
         rows, columns = (int(rng.integers(1, side + 1)) if number % 8 else side for side in (height, width))
         windows.append((rng.integers(height - rows + 1), rng.integers(width - columns + 1), rows, columns))
     views = Views({"crop": np.array(windows, np.int32), "flip": rng.integers(0, 2, len(windows)).astype(np.int32)})
-    alone = Renderer((SIZE,), len(images), operations=(Flip(),)).render(Request(images, [views]))[0][0]
+    alone = Renderer((SIZE,), len(images), operations=(Crop(), Flip())).render(Request(images, [views]))[0][0]
     # With a second view, the upper left quarter of each window, the image is decoded whole for both.
     quarter = np.concatenate([views.window[:, :2], np.maximum(1, views.window[:, 2:] // 2)], axis=1)
     request = Request(images, [views, Views({**views.drawn, "crop": quarter})])
-    together = Renderer((SIZE,), len(images), views=2, operations=(Flip(),)).render(request)[0][0]
+    together = Renderer((SIZE,), len(images), views=2, operations=(Crop(), Flip())).render(request)[0][0]
     assert torch.equal(alone, together)
     assert len(alone.unique()) > 50

@@ -59,7 +59,8 @@ class Reference:
         """What student or teacher see: [3, size, size] in [0, 1]."""
         own = self.pixels(shard, slot, view)
         if self.recipe.mixup:
-            partner, share = self.recipe.mixing.draw(self.cache.seeds(shard), view)
+            mix = self.recipe.mixing.draw(self.cache.seeds(shard), view)
+            partner, share = mix.partner, mix.weight
             own = own * share[slot] + self.pixels(shard, int(partner[slot]), view) * (1 - share[slot])
         return torch.from_numpy(own / 255).permute(2, 0, 1)
 

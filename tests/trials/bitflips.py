@@ -119,8 +119,8 @@ def _same(one: ShardViews, other: ShardViews) -> bool:
         *((mine.logits, theirs.logits) for mine, theirs in zip(one.targets, other.targets, strict=True)),
         *((one.digests[name], other.digests[name]) for name in one.digests),
         (one.views.window, other.views.window),
-        (one.partner, other.partner),
-        (one.share, other.share),
+        (one.mix.partner, other.mix.partner),
+        (one.mix.weight, other.mix.weight),
         (one.index.label, other.index.label),
     ]
     images = all(np.array_equal(a, b) for a, b in zip(one.images, other.images, strict=True))

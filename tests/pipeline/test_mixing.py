@@ -7,19 +7,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillroom.pipeline.augment.mixing import Mix
+from stillroom.pipeline.augment.steps import ONE
 from stillroom.pipeline.device.buffer_pool import Buffers
-from stillroom.pipeline.render.mixup import _operation_by_operation, to_images
+from stillroom.pipeline.render.mixing import _operation_by_operation, to_images
 
 
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 7), st.booleans(), st.integers(0, 2**32 - 1))
-def test_one_pass_gives_the_bits_of_torchs_operations(rows, count, side, mixed, seed):
+@given(
+    st.integers(1, 9), st.integers(1, 12), st.integers(1, 7), st.booleans(), st.booleans(), st.integers(0, 2**32 - 1)
+)
+def test_one_pass_gives_the_bits_of_torchs_operations(rows, count, side, mixed, boxed, seed):
     rng = np.random.default_rng(seed)
-    pixels = torch.from_numpy(rng.integers(0, 256, (rows, side, side + 1, 3), np.uint8))
+    pixels = torch.from_numpy(rng.integers(0, 256, (rows, side, side, 3), np.uint8))
     own = rng.integers(0, rows, count)
     other = rng.integers(0, rows, count) if mixed else None
     share = rng.random(count, np.float32)
     share[0] = rng.choice([0.0, 1.0, share[0]])
-    made, plain = (way(pixels, own, other, share) for way in (to_images, _operation_by_operation))
+    corners = np.sort(rng.integers(0, ONE + 1, (2, 2, count)), axis=0)
+    box = corners.reshape(4, count).T.astype(np.int32) if boxed else None
+    mix = Mix(np.zeros(count, np.int32), share, box)
+    made, plain = (way(pixels, own, other, mix) for way in (to_images, _operation_by_operation))
     assert torch.equal(made, plain)
     assert made.dtype == plain.dtype == torch.float32
     assert made.stride() == plain.stride()
@@ -31,7 +38,8 @@ def test_every_byte_and_a_million_shares_round_alike():
     pixels.view(-1)[:256] = torch.arange(256, dtype=torch.uint8)
     own, other = rng.integers(0, 64, (2, 1500))
     share = rng.random(1500, np.float32)
-    assert torch.equal(to_images(pixels, own, other, share), _operation_by_operation(pixels, own, other, share))
+    mix = Mix(np.zeros(1500, np.int32), share)
+    assert torch.equal(to_images(pixels, own, other, mix), _operation_by_operation(pixels, own, other, mix))
 
 
 def test_no_images_are_no_images():

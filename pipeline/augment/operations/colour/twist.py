@@ -1,4 +1,4 @@
-"""Colour jitter: brightness, contrast, saturation and hue, in one step."""
+"""Colour jitter as the first caches have it: brightness, contrast, saturation and hue in one step, by DALI."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stillroom.pipeline.augment.operation import Draws, Operation
+from stillroom.pipeline.augment.operation import DaliOperation, Draws
 from stillroom.pipeline.rng.philox import unit
 
 _Spread = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Colour(Operation):
+class Colour(DaliOperation):
     """Its parameters are float32 [n, 4]: factors of brightness, contrast and saturation, and hue in degrees."""
 
     op: ClassVar[str] = "colour"
@@ -37,4 +37,10 @@ class Colour(Operation):
     def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
         return fn.color_twist(
             image, brightness=parameters[0], contrast=parameters[1], saturation=parameters[2], hue=parameters[3]
+        )
+
+    def told(self, drawn: Any) -> str:
+        brightness, contrast, saturation, hue = (float(value) for value in drawn)
+        return (
+            f"brightness × {brightness:.2f}, contrast × {contrast:.2f}, saturation × {saturation:.2f}, hue {hue:+.0f}°"
         )

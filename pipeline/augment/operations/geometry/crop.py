@@ -1,16 +1,18 @@
 """The inception crop: a window of random area and aspect."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from stillroom.pipeline.augment.operation import Draws, Operation
+from stillroom.pipeline.augment.operation import DaliOperation, Draws
 from stillroom.pipeline.rng import portable_math
 from stillroom.pipeline.rng.philox import unit
 
 _ATTEMPTS = 10
+Resize = Literal["bilinear", "bilinear-antialias", "bicubic", "bicubic-antialias"]
+"""Filters by which windows are resized to views."""
 
 
 def ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:
@@ -24,7 +26,7 @@ def ordered(name: str, value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-class Crop(Operation):
+class Crop(DaliOperation):
     """Its parameters are the window: int32 [n, 4], top, left, height, width, in whole pixels of the upright image.
 
     Up to ten tries for a window that fits, then the largest centred one of a legal aspect (Szegedy et al., 1409.4842).
@@ -38,6 +40,15 @@ class Crop(Operation):
 
     area: tuple[float, float] = Field((0.05, 1.0), description="share of the image's area that a crop covers")
     aspect: tuple[float, float] = Field((0.75, 1.333333), description="width over height of a crop, log-uniform")
+    crop: Literal["random", "centre"] = Field(
+        "random", description="random: of `area` and `aspect`; centre: the same centred square in every view"
+    )
+    crop_share: float = Field(
+        1.0, gt=0.0, le=1.0, description='with `crop = "centre"`: side of the square, a share of the shorter side'
+    )
+    resize: Resize = Field(
+        "bilinear", description="filter from the window to the view; with antialias, all pixels of the window count"
+    )
 
     @field_validator("area")
     @classmethod
@@ -55,7 +66,15 @@ class Crop(Operation):
                 raise ValueError(f"views.aspect[{place}] is {aspect}; aspects are width / height in [0.01, 100]")
         return ordered("views.aspect", value)
 
+    @model_validator(mode="after")
+    def _share_of_a_centre(self) -> Self:
+        if self.crop == "random" and self.crop_share != 1.0:
+            raise ValueError(f'views.crop_share is {self.crop_share}, and views.crop is "random"; see views.area')
+        return self
+
     def draw(self, draws: Draws, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+        if self.crop == "centre":
+            return centre_window(heights, widths, self.crop_share)
         full_height, full_width = heights.astype(np.float64), widths.astype(np.float64)
         log_low, log_high = portable_math.log(self.aspect[0]), portable_math.log(self.aspect[1])
         window = np.zeros((len(draws), 4), np.int32)

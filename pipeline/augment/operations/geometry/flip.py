@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from stillroom.pipeline.augment.operation import Draws, Operation
+from stillroom.pipeline.augment.operation import DaliOperation, Draws
 
 
-class Flip(Operation):
+class Flip(DaliOperation):
     """Its parameter is int32 [n]: 1 where the view is mirrored left to right."""
 
     op: ClassVar[str] = "flip"
@@ -27,3 +27,6 @@ class Flip(Operation):
 
     def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
         return fn.flip(image, horizontal=parameters)
+
+    def told(self, drawn: Any) -> str:
+        return "mirrored" if drawn else ""
