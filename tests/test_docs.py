@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stillroom.pipeline.config.augmentations_page import augmentations_page
 from stillroom.pipeline.config.reference import config_page
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,10 @@ def headings(path):
 
 def test_the_page_of_settings_is_up_to_date():
     assert (ROOT / "docs" / "config.md").read_text() == config_page()
+
+
+def test_the_page_of_augmentations_is_up_to_date():
+    assert (ROOT / "docs" / "augmentations.md").read_text() == augmentations_page()
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.name)

@@ -5,6 +5,7 @@ Draws parameters as plain arrays; never sees a pixel. `renderer` applies them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from .operation import DaliOperation, Draws, Operation
 from .registry import mixing_of, operation_of
 
 CROP = Crop.op
-_FIRST = (Crop, Flip, Colour)
+FIRST = (Crop, Flip, Colour)
 """Those whose ranges stand in the recipe itself, as in the first caches. Every later one is an entry of `augment`."""
-_KIND_OF = {name: kind for kind in _FIRST for name in kind.model_fields}
+_KIND_OF = {name: kind for kind in FIRST for name in kind.model_fields}
 RANGES = tuple(_KIND_OF)
 """Names of the first ones' ranges."""
 _MIXUP, _AUGMENT, _MIX = "mixup", "augment", "mix"
@@ -53,16 +54,15 @@ class Recipe:
 
     def __post_init__(self) -> None:
         names = [item.op for item in self.operations]
-        assert names[:3] == [kind.op for kind in _FIRST], "a recipe begins with crop, flip and colour"
-        for place, name in enumerate(names):
-            if name in names[:place]:
+        assert names[:3] == [kind.op for kind in FIRST], "a recipe begins with crop, flip and colour"
+        for name in names:
+            if names.count(name) > 1:
                 raise ConfigError(f"augmentation {name!r} stands twice in a recipe; both would draw the same numbers")
-            if isinstance(self.operations[place], DaliOperation) and not isinstance(
-                self.operations[place - 1], DaliOperation
-            ):
+        for before, item in pairwise(self.operations):
+            if isinstance(item, DaliOperation) and not isinstance(before, DaliOperation):
                 raise ConfigError(
-                    f"augmentation {name!r} comes after {names[place - 1]!r}; DALI applies it while it renders, "
-                    f"before those that stillroom's own kernels apply: put it first"
+                    f"augmentation {item.op!r} comes after {before.op!r}; DALI applies it while it renders, before "
+                    "those that stillroom's own kernels apply: put it first"
                 )
 
     @classmethod
@@ -84,7 +84,7 @@ class Recipe:
         Raises:
             ConfigError: an operation stands twice, or in an order that cannot be.
         """
-        first = [kind(**{name: value for name, value in ranges.items() if _KIND_OF[name] is kind}) for kind in _FIRST]
+        first = [kind(**{name: value for name, value in ranges.items() if _KIND_OF[name] is kind}) for kind in FIRST]
         return cls((*first, *augment), Mixing(tuple(mix)) if mix else FUNCTION_MATCHING if mixup else Mixing())
 
     @property

@@ -37,7 +37,6 @@ def config_page() -> str:
     assert len(_SECTIONS) == len(Config.model_fields)
     lines = [_HEAD]
     for title, section in _SECTIONS.items():
-        schema = section.model_json_schema()["properties"]
         lines += [
             f"## `{title}`",
             "",
@@ -46,12 +45,19 @@ def config_page() -> str:
             "| key | type | default | what |",
             "|---|---|---|---|",
         ]
-        for name, field in section.model_fields.items():
-            default = "**required**" if field.default is PydanticUndefined else f"`{_toml(field.default)}`"
-            what = (field.description or "").replace("|", "\\|")
-            lines.append(f"| `{name}` | {_type(schema[name])} | {default} | {what} |")
-        lines.append("")
+        lines += [*field_rows(section), ""]
     return "\n".join(lines)
+
+
+def field_rows(section: type[BaseModel]) -> list[str]:
+    """Rows of a table: key, type, default, what."""
+    schema = section.model_json_schema().get("properties", {})
+    rows = []
+    for name, field in section.model_fields.items():
+        default = "**required**" if field.default is PydanticUndefined else f"`{_toml(field.default)}`"
+        what = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{name}` | {_type(schema[name])} | {default} | {what} |")
+    return rows
 
 
 def _toml(value: Any) -> str:

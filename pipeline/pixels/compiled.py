@@ -58,8 +58,11 @@ def paint(views: Any, steps: Any, filters: Any) -> None:
 
 @compiled
 def _blended(far: int, near: int, factor: int) -> int:
-    """Between `far` (factor 0) and `near` (factor 1), or beyond; rounded down and clipped."""
-    value = (far * (65536 - factor) + near * factor) >> 16
+    """Between `far` (factor 0) and `near` (factor 1), or beyond; rounded down, but for 1/512, and clipped.
+
+    That much is what a factor of sixteen bits may lack of a product that Pillow finds whole.
+    """
+    value = (far * (65536 - factor) + near * factor + 128) >> 16
     return min(max(value, 0), 255)
 
 

@@ -47,7 +47,7 @@ def _each(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _blended(far: torch.Tensor, near: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    return ((far * (65536 - factor) + near * factor) >> 16).clamp_(0, 255)
+    return ((far * (65536 - factor) + near * factor + 128) >> 16).clamp_(0, 255)
 
 
 def _grey(views: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ _Spread = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class ColorJitter(PixelOperation):
-    """Brightness, contrast, saturation by factors uniform in [1 − x, 1 + x], hue uniform in [−x, x], in random order."""
+    """Changes levels by three factors uniform in [1 − x, 1 + x], and the hue, in random order."""
 
     op: ClassVar[str] = "color_jitter"
     number: ClassVar[int] = 10

@@ -11,7 +11,7 @@ _SIDE = 224
 
 
 class GaussianBlur(PixelOperation):
-    """By a sigma uniform in the range, in pixels of a view of 224; at other sizes it is scaled with the view."""
+    """Blurs by a sigma uniform in the range, in pixels of a view of 224; at other sizes it is scaled with the view."""
 
     op: ClassVar[str] = "gaussian_blur"
     number: ClassVar[int] = 18

@@ -9,7 +9,7 @@ from stillroom.pipeline.augment.steps import Kind, Steps, step
 
 
 class Posterize(PixelOperation):
-    """Of each level, the highest bits are kept."""
+    """Keeps the highest bits of each level."""
 
     op: ClassVar[str] = "posterize"
     number: ClassVar[int] = 13

@@ -9,7 +9,7 @@ from stillroom.pipeline.augment.steps import Kind, Steps, fixed, step
 
 
 class Sharpness(PixelOperation):
-    """By a factor uniform in [1 − x, 1 + x]: 0 is the view smoothed by a 3 × 3 filter, 1 the view, 2 sharpened."""
+    """Sharpens by a factor uniform in [1 − x, 1 + x]: 0 is the view smoothed by a 3 × 3 filter, 1 the view itself."""
 
     op: ClassVar[str] = "sharpness"
     number: ClassVar[int] = 17

@@ -10,7 +10,7 @@ from stillroom.pipeline.augment.steps import Kind, Steps, fixed, packed, step
 
 
 class PadCrop(PixelOperation):
-    """Moves by whole pixels, each number of them from −padding to padding equally likely, along both axes."""
+    """Moves the picture by whole pixels along both axes; each number from −padding to padding is equally likely."""
 
     op: ClassVar[str] = "pad_crop"
     number: ClassVar[int] = 6

@@ -17,7 +17,7 @@ _HOW = {"constant": CONSTANT, "color": COLOUR, "noise": NOISE}
 
 
 class RandomErasing(PixelOperation):
-    """Of random area and aspect, as many as ten tries for a box that fits; else nothing is erased.
+    """Overwrites a box of random area and aspect: up to ten tries for one that fits, else nothing is erased.
 
     A random colour, and noise, are uniform with the mean and the standard deviation of ImageNet's pixels.
     """

@@ -11,7 +11,7 @@ from .affine import Interpolation, rotated
 
 
 class Rotate(PixelOperation):
-    """By an angle uniform in [−degrees, degrees]."""
+    """Rotates about the centre, by an angle uniform in [−degrees, degrees]."""
 
     op: ClassVar[str] = "rotate"
     number: ClassVar[int] = 7

@@ -11,7 +11,7 @@ from .affine import Interpolation, sheared
 
 
 class Shear(PixelOperation):
-    """By factors uniform in [−x, x] and [−y, y]: a row moves by x times its distance from the upper edge."""
+    """Shears by factors uniform in [−x, x] and [−y, y]: a row moves by x times its distance from the upper edge."""
 
     op: ClassVar[str] = "shear"
     number: ClassVar[int] = 8

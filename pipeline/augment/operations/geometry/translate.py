@@ -11,7 +11,7 @@ from .affine import Interpolation, translated
 
 
 class Translate(PixelOperation):
-    """By shares of the side, uniform in [−x, x] and [−y, y]."""
+    """Moves the picture by shares of the side, uniform in [−x, x] and [−y, y]."""
 
     op: ClassVar[str] = "translate"
     number: ClassVar[int] = 9

@@ -10,7 +10,7 @@ from stillroom.pipeline.augment.operation import DaliOperation, Draws, Probabili
 
 
 class VerticalFlip(DaliOperation):
-    """Its parameter is int32 [n]: 1 where the view is turned upside down."""
+    """Turns views upside down. Its parameter is int32 [n]: 1 where it does."""
 
     op: ClassVar[str] = "vertical_flip"
     number: ClassVar[int] = 5

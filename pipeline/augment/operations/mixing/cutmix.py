@@ -14,7 +14,10 @@ from .beta import symmetric_beta
 
 
 class CutMix(PairMixing):
-    """A box of area 1 − λ about a uniform centre, cut off at the edges; labels go by the pixels that it covers."""
+    """Pastes a box of the partner: of area 1 − λ about a uniform centre, cut off at the edges.
+
+    Labels go by the pixels that it covers.
+    """
 
     op: ClassVar[str] = "cutmix"
     number: ClassVar[int] = 24

@@ -13,7 +13,7 @@ from .beta import symmetric_beta
 
 
 class Mixup(PairMixing):
-    """x = λ·a + (1 − λ)·b; each view of a pair has a λ of its own, from its own seed."""
+    """Adds two views: λ·a + (1 − λ)·b. Each view of a pair has a λ of its own, from its own seed."""
 
     op: ClassVar[str] = "mixup"
     number: ClassVar[int] = 4

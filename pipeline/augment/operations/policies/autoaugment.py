@@ -50,7 +50,7 @@ _TABLE = np.array(
 
 
 class AutoAugment(PixelOperation):
-    """The ImageNet policy; levels are of ten, signs are drawn."""
+    """Applies one of ImageNet's 25 pairs of operations, each with its probability and level; signs are drawn."""
 
     op: ClassVar[str] = "autoaugment"
     number: ClassVar[int] = 22

@@ -21,7 +21,7 @@ _SPACES: Mapping[str, tuple[Mapping[str, Choice], float]] = {
 
 
 class RandAugment(PixelOperation):
-    """Chosen with replacement; signs are drawn. With `std`, each operation's magnitude is drawn from a normal."""
+    """Applies n operations, chosen with replacement; signs are drawn, with `std` magnitudes too, from a normal."""
 
     op: ClassVar[str] = "randaugment"
     number: ClassVar[int] = 20

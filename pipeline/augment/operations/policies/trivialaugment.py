@@ -15,7 +15,7 @@ _BINS = 31
 
 
 class TrivialAugmentWide(PixelOperation):
-    """Operation, level and sign are uniform; of levels there are 31."""
+    """Applies one operation; it, one of 31 levels, and the sign are uniform."""
 
     op: ClassVar[str] = "trivialaugment_wide"
     number: ClassVar[int] = 21
