@@ -135,7 +135,7 @@ def test_randaugment_chooses_evenly_and_with_either_sign():
         **dict.fromkeys((Kind.POSTERIZE, Kind.SOLARIZE, Kind.AUTOCONTRAST, Kind.EQUALIZE), 1),
     }
     counts = np.array([(steps[:, 0] == kind).sum() / share for kind, share in named.items()])
-    expected = np.array([share for share in named.values()]) * COUNT / len(PAPER)
+    expected = np.array(list(named.values())) * COUNT / len(PAPER)
     assert stats.chisquare(counts * list(named.values()), expected).pvalue > UNLIKELY
     bright = steps[steps[:, 0] == Kind.BRIGHTNESS, 1]
     assert set(bright) == {round(0.55 * ONE), round(1.45 * ONE)}
