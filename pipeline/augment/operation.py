@@ -120,6 +120,10 @@ class DaliOperation(Operation):
     dtype: ClassVar[str] = "float32"
     dims: ClassVar[int] = 0
 
+    def as_steps(self, drawn: npt.NDArray[Any]) -> Steps | None:  # noqa: ARG002
+        """The same as steps, int32 [n, k, 8], for a renderer without DALI's operators; None where there are none."""
+        return None
+
     @abstractmethod
     def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
         """Act on a view in the renderer's graph, after it was cut out and resized.

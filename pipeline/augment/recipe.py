@@ -97,6 +97,12 @@ class Recipe:
         """The crop, and the operations that act on what was cut and resized, in order."""
         return (self.operations[0], *(item for item in self.operations[1:] if item.acts))
 
+    @property
+    def in_integers(self) -> bool:
+        """Whether all that acts are steps, or can be said as such: then nothing needs DALI's operators."""
+        none = np.zeros(0, np.int32)
+        return all(not isinstance(item, DaliOperation) or item.as_steps(none) is not None for item in self.acting[1:])
+
     def told(self, views: "Views", row: int) -> str:
         """What was done to one of some views besides the crop, in words; empty where nothing was."""
         words = (item.told(views.drawn[item.op][row]) for item in self.acting)

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     SHIFT = 13  # down, right: draws in [0, ONE); padding, a share; fill
     BLUR = 14  # sigma, a share
     ERASE = 15  # top, left, height, width, shares; how and fill; two words of a seed
+    MIRROR = 16  # 1: left to right; 2: upside down
 
 
 NEAREST, BILINEAR = 0, 1
@@ -110,6 +111,8 @@ def _text(row: list[int]) -> str:
             return f"{name} {row[1]}"
         case Kind.AFFINE:
             return _affine_text(shares)
+        case Kind.MIRROR:
+            return "mirrored" if row[1] == 1 else "upside down"
         case Kind.BLUR:
             return f"{name}, sigma {100 * shares[0]:.2g} % of the side"
         case Kind.ERASE:

@@ -170,8 +170,12 @@ class Views(Section):
 class Render(Section):
     """How views are rendered; nothing here changes a pixel except the backend."""
 
-    backend: Literal["auto", "dali-cpu", "dali-gpu"] = Field("auto", description="auto: the GPU where there is one")
-    allow_drift: Literal["dali-cpu", "dali-gpu"] | None = Field(
+    backend: Literal["auto", "integer-cpu", "dali-cpu", "dali-gpu"] = Field(
+        "auto",
+        description="auto: the cache's own where there is one; else dali-gpu where there is a GPU, integer-cpu, or "
+        "dali-cpu where the recipe has operations that only DALI applies",
+    )
+    allow_drift: Literal["integer-cpu", "dali-cpu", "dali-gpu"] | None = Field(
         None,
         description="the backend that students render on, even if the cache was made on the other: their views are "
         "then not proved, and by how much they differ is measured on the canaries and said",

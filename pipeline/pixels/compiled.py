@@ -54,6 +54,8 @@ def paint(views: Any, steps: Any, filters: Any) -> None:
                 _blur(view, filters[row[1]])
             elif kind == 15:
                 _erase(view, row)
+            elif kind == 16:
+                _mirror(view, row[1])
 
 
 @compiled
@@ -307,6 +309,18 @@ def _blur(view: Any, weights: Any) -> None:
                 total[i] += weight * (before[i] + after[i])
         for i in range(3 * size):
             flat[y, i] = (total[i] + 1048576) >> 21
+
+
+@compiled
+def _mirror(view: Any, axis: int) -> None:
+    size = view.shape[0]
+    for y in range(size if axis == 1 else size // 2):
+        for x in range(size // 2 if axis == 1 else size):
+            to_y, to_x = (y, size - 1 - x) if axis == 1 else (size - 1 - y, x)
+            for channel in range(3):
+                level = view[y, x, channel]
+                view[y, x, channel] = view[to_y, to_x, channel]
+                view[to_y, to_x, channel] = level
 
 
 @compiled

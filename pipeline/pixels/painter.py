@@ -1,15 +1,18 @@
-"""The painter: carries out the steps that were drawn for a batch, on whatever device its views are."""
+"""The painter: resizes windows, and carries out the steps that were drawn for a batch, wherever its views are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stillroom.pipeline.augment.steps import Kind, Steps
 
 from . import compiled, tensors
-from .placed import placed
+from .placed import Placed, placed
+from .resize import resize
 
 
 class Painter:
@@ -23,6 +26,34 @@ class Painter:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
 
+    def make(
+        self,
+        windows: Sequence[npt.NDArray[np.uint8]],
+        views: torch.Tensor,
+        drawn: Sequence[Steps],
+        *,
+        cubic: bool,
+        antialias: bool,
+    ) -> None:
+        """Resize windows into views on the CPU, and carry out steps.
+
+        Args:
+            windows: n, uint8 [height, width, 3] each.
+            views: uint8 [n, size, size, 3], is written.
+            drawn: int32 [n, k, 8] of each operation, in order.
+            cubic, antialias: the filter; see `resize`.
+        """
+        work = _work(drawn, views.shape[1])
+        pixels = views.numpy()
+
+        def one_part(part: slice) -> None:
+            for window, view in zip(windows[part], pixels[part], strict=True):
+                resize(window, view, cubic, antialias)
+            if work is not None:
+                compiled.paint(pixels[part], work.steps[part], work.filters)
+
+        self._in_parts(len(pixels), one_part)
+
     def paint(self, views: torch.Tensor, drawn: Sequence[Steps]) -> None:
         """Carry out steps in place.
 
@@ -30,24 +61,33 @@ class Painter:
             views: uint8 [n, size, size, 3].
             drawn: int32 [n, k, 8] of each operation, in order.
         """
-        steps = np.concatenate(drawn, axis=1)
-        kinds = steps[:, :, 0]
-        assert kinds.max(initial=0) <= max(Kind), "a kind of step that is not here"
-        rows = np.flatnonzero(kinds.any(axis=1))
-        if not len(rows):
+        work = _work(drawn, views.shape[1])
+        if work is None:
             return
-        work = placed(steps, views.shape[1])
         if views.device.type != "cpu":
             tensors.paint(views, work)
             return
         pixels = views.numpy()
-        parts = np.array_split(np.arange(len(pixels)), min(self._threads, len(pixels)))
-        if len(parts) == 1:
-            compiled.paint(pixels, work.steps, work.filters)
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="pixels")
-        cuts = [slice(part[0], part[-1] + 1) for part in parts]
-        done = [self._pool.submit(compiled.paint, pixels[cut], work.steps[cut], work.filters) for cut in cuts]
-        for part in done:
-            part.result()
+        self._in_parts(len(pixels), lambda part: compiled.paint(pixels[part], work.steps[part], work.filters))
+
+    def _in_parts(self, count: int, work: Callable[[slice], None]) -> None:
+        """Share out n views among the threads; none of the work holds the interpreter's lock."""
+        cuts = np.linspace(0, count, min(self._threads, count) + 1).astype(int).tolist()
+        parts = [slice(start, stop) for start, stop in pairwise(cuts)]
+        if len(parts) > 1 and self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads - 1, thread_name_prefix="pixels")
+        done = [self._pool.submit(work, part) for part in parts[1:]] if self._pool is not None else []
+        for part in parts[:1]:
+            work(part)
+        for each in done:
+            each.result()
+
+
+def _work(drawn: Sequence[Steps], size: int) -> Placed | None:
+    """Steps at a size; None where there are none."""
+    if not drawn:
+        return None
+    steps = np.concatenate(drawn, axis=1)
+    kinds = steps[:, :, 0]
+    assert kinds.max(initial=0) <= max(Kind), "a kind of step that is not here"
+    return placed(steps, size) if kinds.any() else None

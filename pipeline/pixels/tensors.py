@@ -234,6 +234,10 @@ def _erase(views: torch.Tensor, numbers: _Numbers) -> torch.Tensor:
     return torch.where(inside[..., None], filled, views)
 
 
+def _mirror(views: torch.Tensor, numbers: _Numbers) -> torch.Tensor:
+    return torch.where(_each(numbers[:, 0]) == 1, views.flip(2), views.flip(1))
+
+
 _DONE: Mapping[Kind, Callable[[torch.Tensor, _Numbers], torch.Tensor]] = {
     Kind.BRIGHTNESS: _brightness,
     Kind.CONTRAST: _contrast,
@@ -248,4 +252,5 @@ _DONE: Mapping[Kind, Callable[[torch.Tensor, _Numbers], torch.Tensor]] = {
     Kind.EQUALIZE: _equalize,
     Kind.AFFINE: _affine,
     Kind.ERASE: _erase,
+    Kind.MIRROR: _mirror,
 }

@@ -7,21 +7,32 @@ import ctypes
 from importlib import metadata
 from typing import Any, Literal
 
-Backend = Literal["dali-cpu", "dali-gpu"]
+from stillroom.pipeline.augment.recipe import Recipe
+
+Backend = Literal["integer-cpu", "dali-cpu", "dali-gpu"]
+"""DALI decodes in all of them. `integer-cpu` resizes and flips by kernels in `pixels`, in integers; in the others that is
+DALI's graph."""
 GRAPH = 1
-"""Version of the graph in `render`; any change that may change a pixel raises it."""
+"""Version of what is done in `render`; any change that may change a pixel raises it."""
 _DRIVER = "libcuda.so.1"
 
 
-def default_backend() -> Backend:
-    """`dali-gpu` where there is a GPU, else `dali-cpu`."""
+def default_backend(recipe: Recipe | None = None) -> Backend:
+    """`dali-gpu` where there is a GPU; else `integer-cpu`, or `dali-cpu` where a recipe needs DALI's operators."""
+    if has_gpu():
+        return "dali-gpu"
+    return "integer-cpu" if recipe is None or recipe.in_integers else "dali-cpu"
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU that torch can use; torch is imported only where there may be."""
     try:
         ctypes.CDLL(_DRIVER)
     except OSError:
-        return "dali-cpu"
+        return False
     import torch
 
-    return "dali-gpu" if torch.cuda.is_available() else "dali-cpu"
+    return torch.cuda.is_available()
 
 
 def renderer_fingerprint(backend: Backend) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The renderer: from encoded images and drawn parameters to pixels, by one DALI graph for teacher and student.
 
 decode whole → for each view: slice → resize → the operations of the recipe: first those that DALI applies, then, by
-`pixels`, those that are steps. Parameters come in as per-sample CPU arguments; DALI's own random operators are not
-used. Knows nothing of seeds or labels.
+`pixels`, those that are steps. With `integer-cpu` the graph ends with the slice, and `pixels` does the rest. Parameters
+come in as per-sample CPU arguments; DALI's own random operators are not used. Knows nothing of seeds or labels.
 """
 
 import sys
@@ -21,10 +21,12 @@ from nvidia.dali import Pipeline
 
 from stillroom.pipeline.augment.operation import DaliOperation, Operation, PixelOperation
 from stillroom.pipeline.augment.operations.geometry.crop import Crop
+from stillroom.pipeline.augment.recipe import Views
+from stillroom.pipeline.augment.steps import Steps
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.images.decoder_options import DECODING
 from stillroom.pipeline.pixels.painter import Painter
-from stillroom.storage.errors import DataError, StillroomError
+from stillroom.storage.errors import ConfigError, DataError, StillroomError
 
 from .backend import Backend
 from .failing_image import culprit
@@ -32,7 +34,6 @@ from .request import Request
 
 _AHEAD = 2
 _TYPES = {"int32": types.INT32, "float32": types.FLOAT}
-_FILTERS = {"bilinear": types.INTERP_LINEAR, "bicubic": types.INTERP_CUBIC}
 
 
 def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:
@@ -73,12 +74,19 @@ class Renderer:
         device: int | None = None,
     ) -> None:
         if backend == "dali-gpu" and not torch.cuda.is_available():
-            raise StillroomError("backend dali-gpu needs an NVIDIA GPU and there is none; use dali-cpu")
+            raise StillroomError("backend dali-gpu needs an NVIDIA GPU and there is none; use integer-cpu or dali-cpu")
         self.sizes = tuple(sizes)
         self.views = views
         self.operations = tuple(operations)
+        self._backend: Backend = backend
+        crop = self.operations[0]
+        assert isinstance(crop, Crop), "a view begins with its crop"
+        kind, _, antialias = crop.resize.partition("-")
+        self._cubic, self._antialias = kind == "bicubic", bool(antialias)
         self._applied = [item for item in self.operations[1:] if isinstance(item, DaliOperation)]
-        self._painted = [item for item in self.operations if isinstance(item, PixelOperation)]
+        if backend == "integer-cpu":
+            self._refuse_operators()
+            self._applied = []
         self._painter = Painter(threads)
         self._batch, self._threads = batch, threads
         own = own_device().index if device is None else device
@@ -126,8 +134,13 @@ class Renderer:
                 # host-synchronous", `Pipeline.run`). Written by DALI again: memory that it lent by DLPack stays out of
                 # its pools until the device has done all that was queued when torch let go of it, on any stream
                 # (`DLTensorGraveyard` in DALI's dltensor.cc).
+                request = self._fed.popleft()
+                if self._backend == "integer-cpu":
+                    yield self._from_windows(outputs, request)
+                    continue
                 branches = [torch.utils.dlpack.from_dlpack(output.as_tensor()) for output in outputs]
-                self._paint(branches, self._fed.popleft())
+                for place, branch in enumerate(branches):  # in DALI's own memory: nobody else reads what it gave out
+                    self._painter.paint(branch, self._steps(request.views[place // len(self.sizes)]))
                 yield [
                     torch.stack(branches[first :: len(self.sizes)]) if self.views > 1 else branches[first][None]
                     for first in range(len(self.sizes))
@@ -141,11 +154,38 @@ class Renderer:
             if self._pipeline is not None:
                 self._pipeline.reset()
 
-    def _paint(self, branches: Sequence[torch.Tensor], request: Request) -> None:
-        """Carry out the steps of a batch, in DALI's own memory: nobody else reads what it gave out."""
-        for place, branch in enumerate(branches) if self._painted else ():
-            views = request.views[place // len(self.sizes)]
-            self._painter.paint(branch, [views.drawn[item.op] for item in self._painted])
+    def _from_windows(self, outputs: Any, request: Request) -> list[torch.Tensor]:
+        """Views from decoded windows, one output of n for each view."""
+        found = [
+            torch.empty((self.views, len(request.images), size, size, 3), dtype=torch.uint8) for size in self.sizes
+        ]
+        for number, (output, views) in enumerate(zip(outputs, request.views, strict=True)):
+            windows = [np.asarray(output.at(place)) for place in range(len(output))]
+            steps = self._steps(views)
+            for pixels in found:
+                self._painter.make(windows, pixels[number], steps, cubic=self._cubic, antialias=self._antialias)
+        return found
+
+    def _steps(self, views: Views) -> list[Steps]:
+        """What is not in the graph."""
+        found = []
+        for item in self.operations[1:]:
+            drawn = views.drawn[item.op]
+            if isinstance(item, PixelOperation):
+                found.append(drawn)
+            elif isinstance(item, DaliOperation) and item not in self._applied:
+                steps = item.as_steps(drawn)
+                assert steps is not None
+                found.append(steps)
+        return found
+
+    def _refuse_operators(self) -> None:
+        for item in self._applied:
+            if item.as_steps(np.zeros(0, np.int32)) is None:
+                raise ConfigError(
+                    f'operation {item.op!r} is one of DALI\'s, which render.backend = "integer-cpu" has not; '
+                    'use "dali-cpu", or "auto"'
+                )
 
     def _run(self) -> Any:
         """Outputs of the next batch, or None after the last."""
@@ -175,13 +215,12 @@ class Renderer:
 
     def _alone(self) -> "Renderer":
         """The same for one image at a time."""
-        backend: Backend = "dali-cpu" if self._device is None else "dali-gpu"
         return Renderer(
             self.sizes,
             1,
             views=self.views,
             operations=self.operations,
-            backend=backend,
+            backend=self._backend,
             threads=self._threads,
             device=self._device,
         )
@@ -209,10 +248,7 @@ class Renderer:
         # image cost less cut from the whole.
         alone = device == "cpu" and self.views == 1
         image = None if alone else fn.decoders.image(fed[0], device=device, **DECODING)
-        crop = self.operations[0]
-        assert isinstance(crop, Crop)
-        kind, _, antialias = crop.resize.partition("-")
-        resized = {"interp_type": _FILTERS[kind], "antialias": bool(antialias)}
+        interpolation = types.INTERP_CUBIC if self._cubic else types.INTERP_LINEAR
         outputs = []
         for first in range(1, len(fed), len(one_view)):
             window, *drawn = fed[first : first + len(one_view)]
@@ -221,8 +257,11 @@ class Renderer:
                 if alone
                 else fn.slice(image, window[0:2], window[2:4], axes=(0, 1))
             )
+            if self._backend == "integer-cpu":
+                outputs.append(cut)
+                continue
             for size in self.sizes:
-                view = fn.resize(cut, size=[size, size], **resized)
+                view = fn.resize(cut, size=[size, size], interp_type=interpolation, antialias=self._antialias)
                 for operation, parameters in zip(self._applied, drawn, strict=True):
                     view = operation.apply(view, parameters, fn)
                 outputs.append(view)

@@ -1,18 +1,36 @@
 """What this machine has, where the config leaves it open; and how much of it is this process's."""
 
+import json
 import os
 import sys
+from typing import get_args
 
 from stillroom.pipeline.config.config import Config
-from stillroom.pipeline.render.backend import Backend, default_backend
+from stillroom.pipeline.render.backend import Backend, default_backend, has_gpu
+from stillroom.storage.errors import MissingObjectError
+from stillroom.storage.objects.base import Place
 
 THREADS = "STILLROOM_THREADS"
 """CPU threads that a process may use, where it shares its machine with others of the same run."""
 
 
 def backend_of(config: Config) -> Backend:
-    """The backend that a run renders with."""
-    return default_backend() if config.render.backend == "auto" else config.render.backend
+    """The backend that a run renders with: the config's, or else the one of its cache where this machine has it."""
+    if config.render.backend != "auto":
+        return config.render.backend
+    made_by = _made_by(config.cache_place)
+    if made_by is None or (made_by == "dali-gpu" and not has_gpu()):
+        return default_backend(config.views.recipe)
+    return made_by
+
+
+def _made_by(place: Place) -> Backend | None:
+    """The backend that a cache's own metadata name, whether the cache is whole or to be mended; None without any."""
+    try:
+        found = json.loads(place.read("zarr.json"))["attributes"]["stillroom"]["views"]["renderer"]["backend"]
+    except (MissingObjectError, ValueError, KeyError, TypeError):
+        return None
+    return next((name for name in get_args(Backend) if name == found), None)
 
 
 def threads_of(config: Config) -> int:

@@ -194,4 +194,4 @@ def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:
     if config.render.backend != "auto":
         return config.render.backend
     made_by: Backend = cache.info.views["renderer"]["backend"]
-    return made_by if replays or made_by == "dali-cpu" else default_backend()
+    return made_by if replays or made_by != "dali-gpu" else default_backend(config.views.recipe)

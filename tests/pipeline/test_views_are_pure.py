@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stillroom.pipeline.augment.mixing import Mix
-from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
+from stillroom.pipeline.augment.recipe import Views, draw_views
+from stillroom.pipeline.config.sections import Views as Settings
 from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer, digests
 from stillroom.pipeline.render.request import Request
@@ -22,10 +23,28 @@ def seeds(many_photos):
     return np.arange(len(many_photos.images), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "colour"])
-def recipe(request):
-    extra = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1} if request.param else {}
-    return Recipe.of(**extra)
+COLOUR = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+SETTINGS = {
+    "plain": ("dali-cpu", {}),
+    "colour": ("dali-cpu", COLOUR),
+    "integers": ("integer-cpu", {}),
+    "integers, bicubic and steps": ("integer-cpu", {"preset": "deit", "mixup": True}),
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def setting(request):
+    return SETTINGS[request.param]
+
+
+@pytest.fixture(scope="module")
+def recipe(setting):
+    return Settings.model_validate(setting[1]).recipe
+
+
+@pytest.fixture(scope="module")
+def backend(setting):
+    return setting[0]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +53,14 @@ def drawn(many_photos, recipe, seeds):
 
 
 @pytest.fixture(scope="module")
-def reference(many_photos, drawn, recipe):
+def reference(many_photos, drawn, recipe, backend):
     """All views, one at a time, in batches of 64: uint8 [view, image, SIZE, SIZE, 3]."""
     order = np.arange(len(many_photos.images))
-    return torch.stack([render(many_photos.images, [views], recipe, order, 64, 2)[0] for views in drawn])
+    return torch.stack([render(many_photos.images, [views], recipe, backend, order, 64, 2)[0] for views in drawn])
 
 
-def render(images, views: list[Views], recipe, order, batch, threads, sizes=(SIZE,)):
-    renderer = Renderer(sizes, batch, views=len(views), operations=recipe.acting, threads=threads)
+def render(images, views: list[Views], recipe, backend, order, batch, threads, sizes=(SIZE,)):
+    renderer = Renderer(sizes, batch, views=len(views), operations=recipe.acting, backend=backend, threads=threads)
     rows = [order[start : start + batch] for start in range(0, len(order), batch)]
     requests = [Request([images[i] for i in part], [item.take(part) for item in views]) for part in rows]
     pixels = torch.cat([rendered[0] for rendered in renderer.stream(requests)], dim=1)
@@ -53,18 +72,20 @@ def test_there_are_a_thousand_real_views(many_photos):
 
 
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (7, 2), (64, 1)])
-def test_pixels_do_not_depend_on_batch_or_threads(many_photos, drawn, recipe, reference, batch, threads):
+def test_pixels_do_not_depend_on_batch_or_threads(many_photos, drawn, recipe, backend, reference, batch, threads):
     order = np.arange(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn, recipe, order, batch, threads), reference)
+    assert torch.equal(render(many_photos.images, drawn, recipe, backend, order, batch, threads), reference)
 
 
-def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, reference):
+def test_pixels_do_not_depend_on_order(many_photos, drawn, recipe, backend, reference):
     order = np.random.default_rng(0).permutation(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn, recipe, order, 33, 2), reference)
+    assert torch.equal(render(many_photos.images, drawn, recipe, backend, order, 33, 2), reference)
 
 
 @pytest.mark.parametrize(("most", "expected"), [(64, [3, 2, 1, 2, 1, 1, 2]), (2, [2, 2, 1, 1, 2, 1, 1, 2])])
-def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(photo_of_size, recipe, monkeypatch, most, expected):
+def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(
+    photo_of_size, recipe, backend, monkeypatch, most, expected
+):
     """Three tiles of pixels fit into memory; the image of four is a part by itself."""
     tiles = [1, 1, 1, 1, 2, 3, 1, 1, 4, 2, 2, 1]
     height = np.array([160 if count == 4 else 80 for count in tiles], np.int32)
@@ -75,13 +96,13 @@ def test_a_request_that_is_rendered_in_parts_gives_the_same_pixels(photo_of_size
     monkeypatch.setattr("stillroom.pipeline.render.request.DECODED_PIXELS", 3 * 80 * 90)
     parts = Request(images, [views]).cut(height.astype(np.int64) * width, most)
     assert [len(part.images) for part in parts] == expected
-    renderer = Renderer((SIZE,), 64, operations=recipe.acting)
+    renderer = Renderer((SIZE,), 64, operations=recipe.acting, backend=backend)
     whole = renderer.render(Request(images, [views]))[0][0].clone()
     assert torch.equal(torch.cat([found[0] for found in renderer.stream(parts)], dim=1)[0], whole)
 
 
-def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
+def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, backend, reference):
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting, backend=backend)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     first = renderer.stream(requests)
@@ -91,8 +112,8 @@ def test_a_new_stream_ends_the_one_before(many_photos, drawn, recipe, reference)
     assert next(first, None) is None
 
 
-def test_a_renderer_goes_on_after_an_image_that_does_not_decode(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
+def test_a_renderer_goes_on_after_an_image_that_does_not_decode(many_photos, drawn, recipe, backend, reference):
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting, backend=backend)
     rows = np.arange(4)
     good = Request([many_photos.images[i] for i in rows], [drawn[0].take(rows)])
     bad = Request([*good.images[:3], good.images[3][:200]], good.views)
@@ -101,18 +122,18 @@ def test_a_renderer_goes_on_after_an_image_that_does_not_decode(many_photos, dra
     assert torch.equal(renderer.render(good)[0][0], reference[0, :4])
 
 
-def test_several_views_of_one_decode_are_the_views_of_one_each(many_photos, drawn, recipe, reference):
+def test_several_views_of_one_decode_are_the_views_of_one_each(many_photos, drawn, recipe, backend, reference):
     order = np.arange(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn, recipe, order, 16, 2), reference)
+    assert torch.equal(render(many_photos.images, drawn, recipe, backend, order, 16, 2), reference)
 
 
-def test_another_size_beside_it_changes_nothing(many_photos, drawn, recipe, reference):
+def test_another_size_beside_it_changes_nothing(many_photos, drawn, recipe, backend, reference):
     order = np.arange(len(many_photos.images))
-    assert torch.equal(render(many_photos.images, drawn[:2], recipe, order, 16, 2, (SIZE, 24)), reference[:2])
+    assert torch.equal(render(many_photos.images, drawn[:2], recipe, backend, order, 16, 2, (SIZE, 24)), reference[:2])
 
 
-def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, drawn, recipe, reference):
-    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
+def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, drawn, recipe, backend, reference):
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting, backend=backend)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     stream = renderer.stream(requests)
@@ -122,8 +143,8 @@ def test_a_stream_that_is_left_early_does_not_leak_into_the_next(many_photos, dr
     assert torch.equal(pixels[0], reference[0, 28:32])
 
 
-def test_a_renderer_may_be_collected_together_with_a_stream_that_was_left(many_photos, drawn, recipe):
-    renderer = Renderer((SIZE,), 4, operations=recipe.acting)
+def test_a_renderer_may_be_collected_together_with_a_stream_that_was_left(many_photos, drawn, recipe, backend):
+    renderer = Renderer((SIZE,), 4, operations=recipe.acting, backend=backend)
     parts = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     requests = [Request([many_photos.images[i] for i in part], [drawn[0].take(part)]) for part in parts]
     stream = renderer.stream(requests)

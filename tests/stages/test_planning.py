@@ -38,11 +38,11 @@ def test_without_a_driver_the_backend_is_known_without_torch():
     said = "import sys; from stillroom.pipeline.render import backend; backend._DRIVER = 'none.so'; "
     said += "print(backend.default_backend(), 'torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", said], check=True, capture_output=True, text=True)
-    assert ended.stdout.split() == ["dali-cpu", "False"]
+    assert ended.stdout.split() == ["integer-cpu", "False"]
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_with_a_driver_torch_says_whether_there_is_a_gpu(monkeypatch, there):
     monkeypatch.setattr(backend, "_DRIVER", "libc.so.6")
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
-    assert backend.default_backend() == ("dali-gpu" if there else "dali-cpu")
+    assert backend.default_backend() == ("dali-gpu" if there else "integer-cpu")

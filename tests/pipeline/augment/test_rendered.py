@@ -104,7 +104,7 @@ def test_antialiased_filters_are_pillows(images, sizes, resize, filter_of_pillow
         found = Renderer((SIZE,), 1, operations=recipe.acting, threads=1).render(request)[0][0, 0].numpy()
         apart.append(np.abs(found.astype(int) - np.asarray(wanted).astype(int))[3:-3, 3:-3])
     assert np.max(apart) <= 2, "Pillow rounds between its two passes"
-    assert np.mean(apart) <= 0.15
+    assert np.mean(apart) <= 0.2
 
 
 def test_filters_differ(images, sizes):

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from stillroom.pipeline.augment.operation import DaliOperation, Draws
+from stillroom.pipeline.augment.steps import Kind, Steps, step
 
 
 class Flip(DaliOperation):
@@ -24,6 +25,11 @@ class Flip(DaliOperation):
 
     def draw(self, draws: Draws, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]) -> npt.NDArray[Any]:  # noqa: ARG002
         return (draws.words()[0] >> np.uint32(31)).astype(np.int32)
+
+    def as_steps(self, drawn: npt.NDArray[Any]) -> Steps:
+        steps = step(Kind.MIRROR, len(drawn), 1)
+        steps[drawn == 0] = 0
+        return steps
 
     def apply(self, image: Any, parameters: Any, fn: Any) -> Any:
         return fn.flip(image, horizontal=parameters)
