@@ -2,9 +2,9 @@
 
 For an output's place i of S, from L places, the centre lies at (i + 1/2)·L/S. A filter is a triangle (bilinear) or
 Keys' cubic with a = −1/2 (bicubic), as wide as one step of the input; with antialias, where L > S, as one of the
-output. Its values at the input's places are exact rationals; those beyond the edge are left out. They are scaled to a sum of
-2^14 and rounded half up; the largest takes what rounding left over. Columns first: sums of weight × level, plus 64,
-shifted right by 7. Then rows: sums of weight × that, plus 2^20, shifted right by 21, clipped to 0 … 255.
+output. Its values at the input's places are exact rationals; those beyond the edge are left out. They are scaled to a
+sum of 2^14 and rounded half up; the largest takes what rounding left over. Columns first: sums of weight × level, plus
+64, shifted right by 7. Then rows: sums of weight × that, plus 2^20, shifted right by 21, clipped to 0 … 255.
 """
 
 from typing import Any
