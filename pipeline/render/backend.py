@@ -10,8 +10,8 @@ from typing import Any, Literal
 from stillroom.pipeline.augment.recipe import Recipe
 
 Backend = Literal["integer-cpu", "dali-cpu", "dali-gpu"]
-"""DALI decodes in all of them. `integer-cpu` resizes and flips by kernels in `pixels`, in integers; in the others DALI's
-graph does."""
+"""DALI decodes in all of them. `integer-cpu` resizes and flips by kernels in `pixels`, in integers; in the others
+DALI's graph does."""
 GRAPH = 1
 """Version of what is done in `render`; any change that may change a pixel raises it."""
 _DRIVER = "libcuda.so.1"
