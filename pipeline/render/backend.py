@@ -24,6 +24,11 @@ def default_backend(recipe: Recipe | None = None) -> Backend:
     return "integer-cpu" if recipe is None or recipe.in_integers else "dali-cpu"
 
 
+def backend_at_hand(made_by: Backend, recipe: Recipe) -> Backend:
+    """The backend by which a cache was made, where this machine has it; else what renders a recipe by default here."""
+    return made_by if made_by != "dali-gpu" or has_gpu() else default_backend(recipe)
+
+
 def has_gpu() -> bool:
     """Whether there is a GPU that torch can use; torch is imported only where there may be."""
     try:

@@ -16,7 +16,7 @@ from PIL import Image
 from stillroom.pipeline.augment.mixing import Mix
 from stillroom.pipeline.augment.recipe import CROP, Recipe, Views, draw_views
 from stillroom.pipeline.config.config import Config
-from stillroom.pipeline.render.backend import Backend, default_backend
+from stillroom.pipeline.render.backend import Backend, backend_at_hand
 from stillroom.pipeline.render.mixing import to_images
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
@@ -116,7 +116,7 @@ def contact_sheet(config: Config, cache: Cache, data: Dataset, name: str) -> Con
     canaries = teacher.canaries()
     shown = canaries[:CANARIES_SHOWN]
     made_on: Backend = cache.info.views["renderer"]["backend"]
-    backend: Backend = made_on if torch.cuda.is_available() else default_backend()
+    backend = backend_at_hand(made_on, Recipe.from_data(cache.info.recipe))
     indexes = {shard: data.index(shard) for shard in sorted({canary.shard for canary in shown})}
     pictured: dict[int, Pictured] = {}
     if shown:

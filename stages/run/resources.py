@@ -6,7 +6,7 @@ import sys
 from typing import get_args
 
 from stillroom.pipeline.config.config import Config
-from stillroom.pipeline.render.backend import Backend, default_backend, has_gpu
+from stillroom.pipeline.render.backend import Backend, backend_at_hand, default_backend
 from stillroom.storage.errors import MissingObjectError
 from stillroom.storage.objects.base import Place
 
@@ -19,9 +19,8 @@ def backend_of(config: Config) -> Backend:
     if config.render.backend != "auto":
         return config.render.backend
     made_by = _made_by(config.cache_place)
-    if made_by is None or (made_by == "dali-gpu" and not has_gpu()):
-        return default_backend(config.views.recipe)
-    return made_by
+    recipe = config.views.recipe
+    return default_backend(recipe) if made_by is None else backend_at_hand(made_by, recipe)
 
 
 def _made_by(place: Place) -> Backend | None:

@@ -10,7 +10,7 @@ from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.device.distributed import Ranks
 from stillroom.pipeline.models.factory import build_model, preprocessing_of, read_weights, start_from
 from stillroom.pipeline.models.teacher import load_teacher
-from stillroom.pipeline.render.backend import Backend, default_backend
+from stillroom.pipeline.render.backend import Backend, backend_at_hand
 from stillroom.pipeline.replay.codec_guarantee import Faithfulness, faithfulness
 from stillroom.pipeline.replay.shared_pass import SharedPass, StudentRequest
 from stillroom.pipeline.replay.targets import TargetSource
@@ -194,4 +194,4 @@ def _backend(config: Config, cache: Cache, *, replays: bool) -> Backend:
     if config.render.backend != "auto":
         return config.render.backend
     made_by: Backend = cache.info.views["renderer"]["backend"]
-    return made_by if replays or made_by != "dali-gpu" else default_backend(config.views.recipe)
+    return made_by if replays else backend_at_hand(made_by, config.views.recipe)

@@ -17,6 +17,7 @@ from stillroom.pipeline.render.view_digests import Hasher
 from stillroom.pipeline.replay import shared_pass as shared_module
 from stillroom.pipeline.replay.loader import ReplayLoader
 from stillroom.pipeline.teacher.blocks import BlockMaker
+from stillroom.stages.run.resources import backend_of
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import StillroomError, ViewMismatchError
@@ -119,7 +120,7 @@ def test_a_block_that_is_not_waited_for_is_the_same_block(cached, branches):
     made, told, answered = [], [], []
     for lane in (None, LateStreams()):
         recipe = cached.views.recipe
-        renderer = Renderer((32,), 16, views=branches, operations=recipe.acting, threads=1)
+        renderer = Renderer((32,), 16, views=branches, operations=recipe.acting, backend=backend_of(cached), threads=1)
         maker = BlockMaker(teacher, recipe, renderer, 16)
         if lane is not None:
             maker.lane, maker.hasher = lane, Hasher(lane)

@@ -24,8 +24,8 @@ from stillroom.storage.ledger.ledger import Ledger
 class Other(Renderer):
     """Called dali-gpu."""
 
-    def __init__(self, *given, backend="dali-cpu", **more):
-        super().__init__(*given, backend="dali-cpu", **more)
+    def __init__(self, *given, backend="integer-cpu", **more):
+        super().__init__(*given, backend="integer-cpu", **more)
         self.other = backend == "dali-gpu"
 
     def stream(self, requests):
@@ -53,7 +53,7 @@ def test_it_is_refused_and_the_way_to_allow_it_named(make_config, cached, run_st
     with pytest.raises(ViewMismatchError, match=r"render.allow_drift = 'dali-gpu'"):
         run_stages(config, "student")
     cache = Cache(cached.cache_place)
-    with pytest.raises(ViewMismatchError, match=r"rendered by dali-cpu, these would be by dali-gpu"):
+    with pytest.raises(ViewMismatchError, match=r"rendered by integer-cpu, these would be by dali-gpu"):
         ReplayLoader(cache, data=str(cached.data_place), batch_size=16, size=32, seed=0, backend="dali-gpu")
 
 
@@ -62,7 +62,7 @@ def test_allowed_by_name_it_is_measured_said_and_kept(make_config, cached, run_s
     canaries = np.stack([canary.pixels for canary in Cache(cached.cache_place).teacher("t").canaries()])
     share = float((canaries % 16 == 0).mean())
     (said,) = notes(config)
-    assert "rendered by dali-gpu, the cache was made by dali-cpu, and nothing is proved; on 16 canaries" in said
+    assert "rendered by dali-gpu, the cache was made by integer-cpu, and nothing is proved; on 16 canaries" in said
     assert "furthest 1 of 255" in said
     (facts,) = run_stages(config, "student")["student"].results.values()
     assert facts["proved"] == 0
@@ -81,15 +81,26 @@ def test_a_student_with_drift_is_another_student(make_config, cached, run_stages
         run_stages(changed(make_config, cached, {"allow_drift": "dali-gpu"}, name="one"), "student")
 
 
+def test_dalis_resize_is_at_most_a_level_from_ours(make_config, cached, run_stages):
+    """Two backends that are both here: what is between them is measured, not supposed."""
+    config = changed(make_config, cached, {"allow_drift": "dali-cpu"}, name="by-dali")
+    (facts,) = run_stages(config, "student")["student"].results.values()
+    assert facts["proved"] == 0
+    found = facts["drift"]["t"]
+    assert (found["cached"], found["here"], found["furthest"]) == ("integer-cpu", "dali-cpu", 1)
+    assert found["psnr"] > 60
+    assert found["kl_max"] < 1e-5
+
+
 def test_the_caches_own_backend_has_no_drift_and_is_proved(make_config, cached, run_stages):
-    config = changed(make_config, cached, {"allow_drift": "dali-cpu"}, name="own")
+    config = changed(make_config, cached, {"allow_drift": "integer-cpu"}, name="own")
     assert notes(config) == []
     (facts,) = run_stages(config, "student")["student"].results.values()
     assert facts["proved"] > 0
     assert "drift" not in facts
     cache, data = Cache(cached.cache_place), Dataset(cached.data_place)
     teacher = load_teacher(cached.teacher[0], data.classes)
-    found = measure_drift(cache, data, cache.teacher("t"), "dali-cpu", 1, teacher)
+    found = measure_drift(cache, data, cache.teacher("t"), "integer-cpu", 1, teacher)
     assert (found.psnr, found.furthest, found.equal, found.kl_max) == (None, 0, 1.0, 0.0)
 
 
