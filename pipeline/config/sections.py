@@ -58,6 +58,9 @@ class Data(Section):
     eval_crop: float = Field(
         0.875, gt=0.0, le=1.0, description="centred square cut for evaluation, of the shorter side"
     )
+    eval_resize: Resize = Field(
+        "bilinear", description="filter from that square to the evaluated size; `views.resize` has the same choice"
+    )
     classes: tuple[str, ...] | None = Field(
         None, min_length=2, description="names in label order; for tars, and for eval with them"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stillroom.pipeline.augment.operations.geometry.crop import Crop, Resize
 from stillroom.pipeline.device.streams import streams_of, to_device
 from stillroom.pipeline.models.losses import hits, kl_divergence
 from stillroom.pipeline.render.backend import Backend
@@ -42,6 +43,7 @@ class EvaluationSet:
         size: height and width of the images in pixels.
         crop: side of the centred square, as a share of the shorter side.
         batch_size: images in a batch.
+        resize: filter from the square to the images.
         backend, threads: how they are rendered.
         to: device that the images are made on; default where they are rendered.
         within: what may be in memory of encoded images; see `Dataset.images`.
@@ -56,6 +58,7 @@ class EvaluationSet:
         batch_size: int,
         backend: Backend,
         threads: int,
+        resize: Resize = "bilinear",
         to: torch.device | None = None,
         within: Allowance | None = None,
     ) -> None:
@@ -64,7 +67,8 @@ class EvaluationSet:
         self.crop = crop
         self.batch_size = batch_size
         self._within = within
-        self._renderer = Renderer((size,), batch_size, backend=backend, threads=threads)
+        view = (Crop(resize=resize),)
+        self._renderer = Renderer((size,), batch_size, operations=view, backend=backend, threads=threads)
         self._device = to or self._renderer.device
         self._streams = streams_of(self._device)
         self._kept: list[torch.Tensor] | None = None

@@ -17,6 +17,7 @@ from stillroom.stages.run.progress import Progress
 from stillroom.stages.run.registry import stage_named
 from stillroom.stages.run.stage import Stage
 from stillroom.stages.teacher import pilot
+from stillroom.stages.teacher.preprocessing_notes import notes
 from stillroom.stages.teacher.seeds import open_cache
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import SEEDS_TASK, pilot_task
@@ -66,7 +67,7 @@ def estimate(
         forecasts = [_forecasts(_plan(config, data, section, samples, views, times), found, known) for times in _TIMES]
         plans = [_joined(*pair) for pair in zip(plans, forecasts, strict=True)] if plans else forecasts
         teachers.append(_teacher(section, cache, found))
-    return {"run": config.run.name, "machine": _machine(), "teachers": teachers, "plans": plans}
+    return {"run": config.run.name, "machine": _machine(), "teachers": teachers, "plans": plans, "notes": notes(config)}
 
 
 def _pilots() -> Stage:

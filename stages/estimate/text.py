@@ -37,6 +37,7 @@ def in_lines(found: Mapping[str, Any]) -> Iterator[str]:
         )
         others = ", ".join(f"{name} {_bytes(size)}" for name, size in plan["bytes_by_codec"].items())
         yield f"  {others}"
+    yield from found["notes"]
     yield (
         "One worker; more divide the time. Bytes: logits, digests, canaries, seeds, ledger, metadata, pilot, "
         "evaluation, plain views."

@@ -140,6 +140,7 @@ def evaluation_of(config: Config, student: Student, backend: Backend) -> Evaluat
         batch_size=student.batch_size,
         backend=backend,
         threads=threads_of(config),
+        resize=config.data.eval_resize,
         to=own_device(),
         within=config.render.encoded,
     )
@@ -162,7 +163,7 @@ def teachers_on_evaluation_set(config: Config, student: Student, cache: Cache) -
         teacher = cache.teacher(section.name)
         if record.fingerprint != fingerprint_digest(on_evaluation_set(config, teacher.info.fingerprint)):
             raise StoreError(
-                f"teacher {section.name!r} has logits of another evaluation set or data.eval_crop; "
+                f"teacher {section.name!r} has logits of another evaluation set, data.eval_crop or data.eval_resize; "
                 "run `stillroom teacher` again"
             )
         found.append(torch.from_numpy(teacher.evaluation()))

@@ -27,11 +27,12 @@ from stillroom.storage.cache.layout import (
 from stillroom.storage.cache.teacher_logits import TeacherInfo
 from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.dataset.dataset import Dataset
-from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
+from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest, stated
 from stillroom.storage.writers.array_encoder import refuse_other_teacher
 
 from . import pilot, plain_views
 from .codec_loss_text import of_blocks
+from .preprocessing_notes import notes
 from .seeds import open_cache
 
 
@@ -132,11 +133,15 @@ def on_evaluation_set(config: Config, teacher: Fingerprint) -> Fingerprint:
 
     Not the renderer: they are for people's figures, and a newer one is no reason to write to a finished cache.
     """
-    return {
-        "teacher": teacher,
-        "data": Dataset(config.eval_place).description.digest,
-        "data.eval_crop": config.data.eval_crop,
-    }
+    return stated(
+        {
+            "teacher": teacher,
+            "data": Dataset(config.eval_place).description.digest,
+            "data.eval_crop": config.data.eval_crop,
+            "data.eval_resize": config.data.eval_resize,
+        },
+        {"data.eval_resize": "bilinear"},
+    )
 
 
 def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
@@ -162,4 +167,5 @@ STAGE = Stage(
     shared=2,
     asks_teacher=True,
     details=details,
+    notes=notes,
 )

@@ -114,6 +114,7 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
         batch_size=teacher.batch_size,
         backend=backend_of(config),
         threads=threads_of(config),
+        resize=config.data.eval_resize,
         to=teacher.device,
         within=config.render.encoded,
     )

@@ -41,7 +41,7 @@ def recheck_evaluation(config: Config, name: str) -> Finding:
     if len(wrong):
         return failed(f", sample {wrong[0]}", f"logits of {len(wrong)} samples are not finite")
     section = next(item for item in config.teacher if item.name == name)
-    maker = maker_of(config, cache, section, data, config.data.eval_crop)
+    maker = maker_of(config, cache, section, data, config.data.eval_crop, config.data.eval_resize)
     if maker is None:
         finding.skipped.append(f"teacher {name} was not asked again for the evaluation set: no weights, or no GPU")
         return finding

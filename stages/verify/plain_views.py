@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from stillroom.pipeline.augment.operations.geometry.crop import Crop, Resize
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.render.backend import Backend
@@ -77,22 +78,26 @@ def recheck_plain(config: Config, name: str, shard: int) -> Finding:
     return finding
 
 
-def maker_of(config: Config, cache: Cache, section: Teacher, data: Dataset, crop: float) -> PlainMaker | None:
+def maker_of(
+    config: Config, cache: Cache, section: Teacher, data: Dataset, crop: float, resize: Resize = "bilinear"
+) -> PlainMaker | None:
     """Asks a teacher again, with the cache's own backend; None where its weights, or the GPU, are not at hand."""
     backend: Backend = cache.info.views["renderer"]["backend"]
     if backend == "dali-gpu" and not torch.cuda.is_available():
         return None
-    return _maker(section, classes_of(config, data, section), crop, backend, threads_of(config))
+    return _maker(section, classes_of(config, data, section), crop, resize, backend, threads_of(config))
 
 
 @built_once
 def _maker(
-    section: Teacher, classes: tuple[str, ...], crop: float, backend: Backend, threads: int
+    section: Teacher, classes: tuple[str, ...], crop: float, resize: Resize, backend: Backend, threads: int
 ) -> PlainMaker | None:
     teacher = teacher_at_hand(section, classes)
     if teacher is None:
         return None
-    return PlainMaker(teacher, Renderer((section.size,), _BATCH, backend=backend, threads=threads), crop, _BATCH)
+    view = (Crop(resize=resize),)
+    renderer = Renderer((section.size,), _BATCH, operations=view, backend=backend, threads=threads)
+    return PlainMaker(teacher, renderer, crop, _BATCH)
 
 
 def differing(

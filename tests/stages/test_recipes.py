@@ -44,6 +44,7 @@ def made(request, tmp_path_factory, run_config):
         views=request.param,
         render={"backend": "auto"},
         cache={"codec": "float32", "canaries": 4},
+        data={"holdout": 0.25, "eval_resize": "bicubic-antialias"},
         verify={"share": 1.0},
         student=STUDENTS,
     )
