@@ -73,7 +73,7 @@ def test_students_see_the_floats_that_the_teacher_saw(made):
 def test_labels_are_weighted_by_the_pixels_of_the_students_size(made):
     batches = {}
     for size in (32, 20):
-        loader = ReplayLoader(Cache(made.cache_place), data=Dataset(made.data_place), batch_size=24, size=size, seed=0)
+        loader = ReplayLoader(Cache(made.cache_place), data=Dataset(made.data_place), batch_size=12, size=size, seed=0)
         batches[size] = next(iter(loader.epoch(0)))
     shares = [batch.shares for batch in batches.values()]
     assert torch.allclose(*shares, atol=0.1)
