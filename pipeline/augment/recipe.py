@@ -105,7 +105,7 @@ class Recipe:
 
     def told(self, views: "Views", row: int) -> str:
         """What was done to one of some views besides the crop, in words; empty where nothing was."""
-        words = (item.told(views.drawn[item.op][row]) for item in self.acting)
+        words = (item.told(views.drawn[item.op][row]) for item in self.acting[1:])
         return ", ".join(filter(None, words))
 
     def to_data(self) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def test_two_students_learn_and_the_report_names_what_was_done(made):
     for item in made.views.recipe.acting[1:]:
         assert f'<th scope="row">{item.op}</th>' in page
     assert "rotate" in page or "shear" in page
+    assert "crop [" not in page, "windows are drawn, not spelt out"
 
 
 def test_auto_takes_integers_where_it_can_and_dali_where_it_must(tmp_path, run_config):
