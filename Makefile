@@ -93,7 +93,7 @@ lint: setup
 	$(BIN)/mypy --package stillroom
 	$(BIN)/lint-imports --no-cache
 
-# Some forty minutes; figures of a machine that does other things at the time are worth little.
+# Some fifty minutes; figures of a machine that does other things at the time are worth little.
 BENCHMARKS := loader gil replay_tax teacher_stage online cache_rows codecs growth
 
 bench: setup
