@@ -93,8 +93,8 @@ lint: setup
 	$(BIN)/mypy --package stillroom
 	$(BIN)/lint-imports --no-cache
 
-# Some forty minutes; figures of a machine that does other things at the time are worth little.
-BENCHMARKS := loader replay_tax teacher_stage online cache_rows codecs growth
+# Some fifty minutes; figures of a machine that does other things at the time are worth little.
+BENCHMARKS := loader gil replay_tax teacher_stage online cache_rows codecs growth
 
 bench: setup
 	for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py || exit 1; done

@@ -10,5 +10,5 @@ codecs     how logits become bytes: rows of floats to the chunks of a Zarr array
 cache      the cache: a Zarr group that is read through a store that checks every object
 writers    what tasks write into a cache, and what their encoding lost
 
-`errors` has every error of ours, `jit` compiles loops.
+`errors` has every error of ours, `jit` compiles loops, `xxh3` takes many digests in one call.
 """

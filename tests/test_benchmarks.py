@@ -24,6 +24,7 @@ TINY = {
         "1",
     ],
     "cache_rows": ["--classes", "20", "--rounds", "1"],
+    "gil": ["--samples", "40", "--size", "32", "--batch", "8", "--rounds", "1"],
     "growth": ["--parts", "plans", "--largest", "1000", "--out", "."],
 }
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import nvidia.dali.fn as fn
 import nvidia.dali.types as types
 import torch
-import xxhash
 from nvidia.dali import Pipeline
 
 from stillroom.pipeline.augment.operation import DaliOperation, Operation, PixelOperation
@@ -27,9 +26,11 @@ from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.images.decoder_options import DECODING
 from stillroom.pipeline.pixels.painter import Painter
 from stillroom.storage.errors import ConfigError, DataError, StillroomError
+from stillroom.storage.xxh3 import xxh3_of_parts
 
 from .backend import Backend
 from .failing_image import culprit
+from .feeding import Lent, rows, samples
 from .request import Request
 
 _AHEAD = 2
@@ -45,8 +46,10 @@ def digests(pixels: torch.Tensor) -> npt.NDArray[np.uint16]:
     Returns:
         uint16 [n].
     """
-    rows = pixels.cpu().numpy()
-    return np.array([xxhash.xxh3_64_intdigest(row) & 0xFFFF for row in rows], np.uint16)
+    flat = pixels.cpu().contiguous().view(-1).numpy()
+    size = len(flat) // max(1, len(pixels))
+    starts = np.arange(len(pixels)) * size
+    return xxh3_of_parts(flat, starts, np.full(len(pixels), size)).astype(np.uint16)
 
 
 class Renderer:
@@ -93,6 +96,7 @@ class Renderer:
         self._device = own if backend == "dali-gpu" else None
         self._requests: Iterator[Request] = iter(())
         self._fed: deque[Request] = deque()
+        self._lent = Lent(_AHEAD + 2)
         # Weak: a stream holds its renderer, and a cycle would be torn down in any order.
         self._stream: weakref.ref[Generator[list[torch.Tensor], None, None]] | None = None
         self._pipeline: Any = None
@@ -153,6 +157,7 @@ class Renderer:
                     pass
             if self._pipeline is not None:
                 self._pipeline.reset()
+            self._lent.clear()
 
     def _from_windows(self, outputs: Any, request: Request) -> list[torch.Tensor]:
         """Views from decoded windows, one output of n for each view."""
@@ -225,15 +230,15 @@ class Renderer:
             device=self._device,
         )
 
-    def _next(self) -> list[Any]:
+    def _next(self) -> Sequence[Any]:
         request = next(self._requests)
         self._fed.append(request)
         assert len(request.views) == self.views
-        fed: list[Any] = [list(request.images)]
+        fed: list[Any] = [samples(request.images)]
         for views in request.views:
             assert views.drawn.keys() == {item.op for item in self.operations}, "drawn by another recipe"
-            fed += [views.window, *(views.drawn[item.op] for item in self._applied)]
-        return fed
+            fed += [rows(views.window), *(rows(views.drawn[item.op]) for item in self._applied)]
+        return self._lent.keep(fed)
 
     def _graph(self, device: str) -> list[Any]:
         one_view = [types.INT32, *(_TYPES[item.dtype] for item in self._applied)]
@@ -242,7 +247,7 @@ class Renderer:
         # Not a bound method: a cycle through DALI's objects would keep the pipeline and its threads alive.
         renderer = weakref.ref(self)
         fed = fn.external_source(
-            source=lambda: _fed_by(renderer), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True
+            source=lambda: _fed_by(renderer), num_outputs=len(inputs), dtype=inputs, ndim=dims, batch=True, no_copy=True
         )
         # On the CPU, a window can be decoded for itself, with the same bits at two thirds of the time; several of one
         # image cost less cut from the whole.
@@ -268,7 +273,7 @@ class Renderer:
         return outputs
 
 
-def _fed_by(renderer: "weakref.ref[Renderer]") -> list[Any]:
+def _fed_by(renderer: "weakref.ref[Renderer]") -> Sequence[Any]:
     """What a renderer feeds its pipeline next."""
     found = renderer()
     if found is None:  # collected together with a stream that was left, which empties DALI's queue as it goes

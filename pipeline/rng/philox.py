@@ -4,6 +4,8 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 answers of Random123. Pure arithmetic on integers: the same words on every machine, for any batch, in any order.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +14,8 @@ Words = npt.NDArray[np.uint32]
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _ROUNDS = 10
+_MANY = 16
+"""Counters from which on the loop is compiled."""
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
@@ -29,6 +33,8 @@ def philox4x32(
         Four uint32 arrays of the broadcast shape.
     """
     arrays = np.broadcast_arrays(*(np.asarray(word, dtype=np.uint32) for word in (*counter, *key)))
+    if arrays[0].size >= _MANY:
+        return _compiled(arrays)
     c0, c1, c2, c3, k0, k1 = (np.array(word) for word in arrays)
     with np.errstate(over="ignore"):
         for _ in range(_ROUNDS):
@@ -41,6 +47,17 @@ def philox4x32(
             k0 = k0 + _WEYL[0]
             k1 = k1 + _WEYL[1]
     return c0, c1, c2, c3
+
+
+def _compiled(arrays: Sequence[Words]) -> tuple[Words, Words, Words, Words]:
+    """The same words by a compiled loop, which another thread's Python need not wait for."""
+    from .philox_loop import fill_words  # what draws a few numbers does without a compiler
+
+    c0, c1, c2, c3, k0, k1 = (np.ascontiguousarray(word).reshape(-1) for word in arrays)
+    found = np.empty((4, len(c0)), np.uint32)
+    fill_words((c0, c1, c2, c3), (k0, k1), (found[0], found[1], found[2], found[3]))
+    shape = arrays[0].shape
+    return found[0].reshape(shape), found[1].reshape(shape), found[2].reshape(shape), found[3].reshape(shape)
 
 
 def split(number: npt.ArrayLike) -> tuple[Words, Words]:

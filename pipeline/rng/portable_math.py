@@ -4,6 +4,8 @@ IEEE 754 rounds those the same way on every machine; a library's `exp` may diffe
 and a window could then differ by a pixel.
 """
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,7 @@ def exp(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return total
 
 
+@cache
 def log(value: float) -> float:
     """Natural logarithm of a positive number, by Newton's iteration on `exp`."""
     assert value > 0

@@ -13,12 +13,19 @@ from stillroom.storage.errors import ConfigError
 _TIMM = {"adamw": "adamw", "sgd": "sgdw", "lamb": "lamb"}
 """timm's names; its `sgdw` is SGD with Nesterov momentum and decoupled decay."""
 
+_OF_DEVICE = ("fused", "foreach")
 
-def build_optimizer(model: nn.Module, settings: Student) -> torch.optim.Optimizer:
+
+def build_optimizer(model: nn.Module, settings: Student, fused: bool = False) -> torch.optim.Optimizer:
     """The optimiser that a student's settings name; weights with two or more dimensions decay, biases and norms do not.
 
     Sources: AdamW and SGDW: Loshchilov, Hutter, "Decoupled weight decay regularization", 1711.05101; LAMB: You and
     others, "Large batch optimization for deep learning", 1904.00962; for Shampoo see `shampoo`.
+
+    Args:
+        model: whose weights.
+        settings: of the config.
+        fused: AdamW as one kernel, which leaves the update out where the attribute `found_inf` is 1.
 
     Raises:
         ConfigError: Shampoo's package is not installed.
@@ -43,10 +50,21 @@ def build_optimizer(model: nn.Module, settings: Student) -> torch.optim.Optimize
     more: dict[str, Any] = {"max_grad_norm": None} if settings.optimizer == "lamb" else {}
     if settings.optimizer == "sgd" and not settings.momentum:
         more = {"nesterov": False}
+    if settings.optimizer == "adamw" and fused:
+        more = {"fused": True}
     made: torch.optim.Optimizer = create_optimizer_v2(
         groups, opt=_TIMM[settings.optimizer], lr=settings.learning_rate, momentum=settings.momentum, **more
     )
     return made
+
+
+def on_this_device(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state, from whatever device, to be loaded: how its kernels run stays as it is here."""
+    if "param_groups" not in state:
+        return state
+    here = [{name: group[name] for name in _OF_DEVICE if name in group} for group in optimizer.param_groups]
+    groups = [{**group, **own} for group, own in zip(state["param_groups"], here, strict=True)]
+    return {**state, "param_groups": groups}
 
 
 def rate_at(step: int, steps: int, warmup: int, schedule: str = "cosine") -> float:

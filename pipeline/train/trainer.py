@@ -1,7 +1,6 @@
 """One student's training steps: images in, loss down. Knows nothing of files, epochs or where targets come from."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,37 +13,27 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stillroom.pipeline.config.sections import Student
 from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.device.streams import Arrival, Streams, streams_of
 from stillroom.pipeline.models.factory import Preprocessing
 from stillroom.pipeline.models.losses import kl_divergence, mixed_cross_entropy
 from stillroom.pipeline.replay.batch import Batch
 from stillroom.storage.errors import ConfigError, ModelError
 
-from .optimizers import build_optimizer, default_warmup, rate_at, schedule_of
+from .optimizers import build_optimizer, default_warmup, on_this_device, rate_at, schedule_of
+from .step import Step
+from .undo import Buffers
 
 Target = Callable[[Batch, torch.Tensor], torch.Tensor]
 """From a batch and the student's logits, float32 [n, class] on its device, to losses: float32 [n]."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step did, over all ranks.
-
-    Attributes:
-        loss: mean over the global batch, in nats.
-        gradient: global norm before clipping.
-        rate: learning rate.
-        proved: views that were compared with a teacher's digests.
-    """
-
-    loss: float
-    gradient: float
-    rate: float
-    proved: int
-
-
 @dataclass
 class Trainer:
     """A student and its optimiser.
+
+    On a GPU, with AdamW and without averaged weights, no step waits for the device. Whether loss and gradient are
+    finite stays there, where the update is left out if they are not: that of this step and of those after it. The host
+    looks when it has queued the next step, and raises then, with all as it was when the step failed.
 
     Args:
         model: on its device.
@@ -64,10 +53,12 @@ class Trainer:
     step: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     warmup: int = field(init=False)
+    streams: Streams = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = next(self.model.parameters()).device
-        self.optimizer = build_optimizer(self.model, self.settings)
+        self.streams = streams_of(self.device)
+        self.optimizer = build_optimizer(self.model, self.settings, fused=self.streams.beside)
         self._schedule = schedule_of(self.settings)
         if self.settings.compile:
             self.model.compile()  # in place: the state's names stay
@@ -77,6 +68,10 @@ class Trainer:
                 self.model, device_ids=[self.device] if self.device.type == "cuda" else None
             )
         self.average = _average(self.model, self.settings.ema)
+        self._waits = not (self.streams.beside and self.settings.optimizer == "adamw" and self.average is None)
+        self._finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self._buffers = Buffers(self.model)
+        self._unsettled: Step | None = None
         stated = self.settings.warmup_steps
         self.warmup = default_warmup(self.steps) if stated is None else stated
         if stated is not None and stated >= self.steps:
@@ -96,7 +91,7 @@ class Trainer:
             batch: this rank's share of it, cut into `accumulate` pieces whose gradients are added up.
 
         Raises:
-            ModelError: the loss or the gradient is not finite.
+            ModelError: the loss or the gradient is not finite; of the step before where that was not known yet.
         """
         self.model.train()
         # Dropout and its like depend on student, step and rank alone, so a resumed run draws what it would have drawn.
@@ -105,20 +100,48 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
+        if not self._waits:
+            self._buffers.keep()
         parts = self.ranks.all_reduce(torch.stack([self._backward(batch), self._number(batch.proved)]))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        # The one place where a step waits for the device: nothing is updated before it is known to be finite.
-        loss, proved, gradient = torch.cat([parts, norm.double()[None]]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(gradient)):
-            raise ModelError(
-                f"student {self.settings.name!r} diverged at step {self.step}: loss {loss:.4g}, "
-                f"gradient {gradient:.4g}; use a lower learning_rate or a longer warm-up"
-            )
+        figures = torch.cat([parts, norm.double()[None]])
+        if self._waits:
+            step = Step(self.step, rate, Arrival(figures.cpu()))
+            if not step.finite:
+                raise self._diverged(step)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            self.step += 1
+            return step
+        self._finite &= torch.isfinite(figures).all()
+        self.optimizer.found_inf = (~self._finite).float()  # type: ignore[attr-defined]  # fused: no update where it is 1
         self.optimizer.step()
+        before, self._unsettled = self._unsettled, Step(self.step, rate, self.streams.fetch(figures))
         self.step += 1
-        if self.average is not None:
-            self.average.update_parameters(self.model)
-        return Step(loss, gradient, rate, int(proved))
+        if before is not None and not before.finite:
+            self._buffers.restore()  # the step after it changed nothing else
+            raise self._diverged(before)
+        return self._unsettled
+
+    def settle(self) -> None:
+        """Wait until it is known that the last step was taken.
+
+        Raises:
+            ModelError: it was not, as its loss or gradient is not finite.
+        """
+        last, self._unsettled = self._unsettled, None
+        if last is not None and not last.finite:
+            raise self._diverged(last)
+
+    def _diverged(self, step: Step) -> ModelError:
+        """What to raise, standing where the step failed."""
+        self._finite.fill_(True)
+        self._unsettled, self.step = None, step.number
+        return ModelError(
+            f"student {self.settings.name!r} diverged at step {step.number}: loss {step.loss:.4g}, "
+            f"gradient {step.gradient:.4g}; use a lower learning_rate or a longer warm-up"
+        )
 
     def _number(self, value: float) -> torch.Tensor:
         """float64 []; filled in on the device, where copying it there would wait for what is queued."""
@@ -152,7 +175,12 @@ class Trainer:
         return self.model if self.average is None else self.average.module
 
     def state(self) -> dict[str, Any]:
-        """All that a later process needs to go on exactly: tensors and plain numbers."""
+        """All that a later process needs to go on exactly: tensors and plain numbers.
+
+        Raises:
+            ModelError: the last step turns out to have failed.
+        """
+        self.settle()
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -162,11 +190,12 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
+        self.settle()
         self.step = int(state["step"])
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(on_this_device(self.optimizer, state["optimizer"]))
 
     def _forward(self, images: torch.Tensor, model: nn.Module | None = None) -> torch.Tensor:
         images = self.preprocessing(images.to(self.device, non_blocking=True))

@@ -5,6 +5,7 @@ Of several ranks, only the first one writes and evaluates.
 
 import json
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -16,6 +17,7 @@ from stillroom.pipeline.device.distributed import Ranks
 from stillroom.pipeline.models.factory import weights_file
 from stillroom.pipeline.replay.batch import Batch
 from stillroom.pipeline.teacher.evaluation import EvaluationSet
+from stillroom.pipeline.train.step import Step
 from stillroom.stages.run.places import RESULT, STUDENT_TASK, WEIGHTS
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
@@ -83,6 +85,7 @@ class Session:
         self._lines = lines
         self._metrics: Metrics | None = None
         self._within_step = False
+        self._coming: deque[Step] = deque()
         self._started = time.perf_counter() - spent
         self._saved = time.monotonic()
         self._opened = ExitStack()
@@ -112,17 +115,41 @@ class Session:
         self._within_step = True
         step = self.trainer.train(batch)
         self._within_step = False
-        self._proved += step.proved
+        self._coming.append(step)
+        self._note(1 if step.late else 0)
         if self._metrics is None:
             return
-        if self.step % _LOG_STEPS == 0 or self.trained:
-            self._metrics.log("train", self.step, loss=step.loss, gradient=step.gradient, rate=step.rate)
         if time.monotonic() - self._saved >= 60 * self.student.checkpoint_minutes:
             self.keep()
             self._saved = time.monotonic()
 
+    def _note(self, left: int = 0) -> None:
+        """Note what steps did, of all but the last few, whose figures may be on their way from the device."""
+        while len(self._coming) > left:
+            step = self._coming.popleft()
+            self._proved += step.proved
+            done = step.number + 1
+            if self._metrics is not None and (done % _LOG_STEPS == 0 or done >= self.trainer.steps):
+                self._metrics.log("train", done, loss=step.loss, gradient=step.gradient, rate=step.rate)
+
+    def _settle(self) -> None:
+        """Wait until all steps are known to be done, and note what they did.
+
+        Raises:
+            ModelError: the last one failed.
+        """
+        self._within_step = True  # where it failed, nothing is kept, as in the step itself
+        self.trainer.settle()
+        self._within_step = False
+        self._note()
+
     def evaluate(self) -> None:
-        """Between two epochs: note how good it is, if that is due and not noted yet."""
+        """Between two epochs: note how good it is, if that is due and not noted yet.
+
+        Raises:
+            ModelError: the last step failed.
+        """
+        self._settle()
         if self._metrics is None or self._evaluation is None or not self.step or self.step % self._epoch_steps:
             return
         due = self.step // self._epoch_steps % self.student.eval_epochs == 0 or self.trained
@@ -134,6 +161,7 @@ class Session:
         """Write a checkpoint, unless the weights may be half way from one step to the next."""
         if self._metrics is None or self._within_step or self.facts is not None:
             return
+        self._settle()
         self._metrics.flush()
         about = {
             "made_from": json.dumps(dict(self._fingerprint)),
@@ -145,6 +173,7 @@ class Session:
 
     def finish(self) -> None:
         """Weights with what they need to be used as a teacher, then the record, then no checkpoint any more."""
+        self._settle()
         figures = self._metrics.at("eval", self.step) if self._metrics is not None else {}
         facts: dict[str, Any] = {
             "epochs": self.student.epochs,

@@ -146,6 +146,7 @@ def measure(config: Config, teacher: Config) -> Costs:
         for part in batches:
             before = time.perf_counter()
             trainer.train(part)
+            trainer.settle()
             seconds.append((time.perf_counter() - before) / len(part))
         trained.append(statistics.median(seconds[1:] or seconds))
     return Costs(statistics.median(view[1:] or view), *trained)

@@ -83,10 +83,10 @@ class ShardIndex:
             DamagedObjectError: it is not such a file.
         """
         try:
-            table = pq.read_table(io.BytesIO(data))
+            table = pq.ParquetFile(pa.BufferReader(data)).read()  # `read_table` imports all of pyarrow's data sets
             columns = {item.name: table.column(item.name) for item in fields(cls)}
             return cls(
-                key=tuple(str(key) for key in columns.pop("key").to_pylist()),
+                key=tuple(map(str, columns.pop("key").to_pylist())),
                 **{key: np.ascontiguousarray(column.to_numpy()) for key, column in columns.items()},
             )
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:

@@ -83,3 +83,25 @@ def test_halves_join_to_the_whole(numbers):
 def test_units_are_exact_and_below_one():
     found = unit(np.array([0, 1, 2**31, 2**32 - 1], np.uint32))
     assert found.tolist() == [0.0, 2.0**-32, 0.5, 1.0 - 2.0**-32]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_many_counters_give_what_a_few_give(first):
+    """Many are a compiled loop, a few are not."""
+    rng = np.random.default_rng(first)
+    words = [rng.integers(0, 2**32, 30, dtype=np.uint32) for _ in range(5)]
+    together = philox4x32((words[0], words[1], words[2], first), (words[3], words[4]))
+    apart = [
+        philox4x32((*(word[part] for word in words[:3]), first), tuple(word[part] for word in words[3:]))
+        for part in (slice(0, 10), slice(10, 20), slice(20, 30))
+    ]
+    for place in range(4):
+        assert together[place].dtype == np.uint32
+        assert np.array_equal(together[place], np.concatenate([part[place] for part in apart]))
+
+
+def test_many_counters_broadcast():
+    rows, columns = np.arange(30, dtype=np.uint32)[:, None], np.arange(50, dtype=np.uint32)
+    found = philox4x32((rows, 0, 7, 1), (columns, 9))
+    assert all(part.shape == (30, 50) for part in found)
+    assert [int(part[29, 49]) for part in found] == list(by_the_paper((29, 0, 7, 1), (49, 9)))
