@@ -21,7 +21,7 @@ from stillroom.pipeline.train.step import Step
 from stillroom.stages.run.places import RESULT, STUDENT_TASK, WEIGHTS
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
-from stillroom.storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError, ModelError
 from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest
 from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
 
@@ -138,9 +138,11 @@ class Session:
         Raises:
             ModelError: the last one failed.
         """
-        self._within_step = True  # where it failed, nothing is kept, as in the step itself
-        self.trainer.settle()
-        self._within_step = False
+        try:
+            self.trainer.settle()
+        except ModelError:
+            self._within_step = True  # nothing is kept then, as where the step itself finds it
+            raise
         self._note()
 
     def evaluate(self) -> None:
