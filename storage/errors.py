@@ -4,6 +4,9 @@ One small tree: the command line prints any of these without a traceback. Every 
 A message says what was wrong, the value, and what to do. Our own broken invariants are `assert`s, not these.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class StillroomError(Exception):
     """Base of all our errors."""
@@ -88,3 +91,10 @@ class ViewMismatchError(StillroomError):
     """A view rendered here is not the view that the teacher saw."""
 
     code = "view"
+
+
+def among(name: str, known: Iterable[str]) -> str:
+    """What a message says after a name that is unknown: the nearest one, and all that there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}There are {', '.join(names) or 'none'}"

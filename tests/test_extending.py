@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from stillroom.pipeline.augment.recipe import Recipe
 from stillroom.pipeline.config.config import parse_config
 from stillroom.pipeline.models.factory import build_model
 from stillroom.stages.cli.main import main
+from stillroom.stages.ingest.sources.open import open_source
 from stillroom.stages.report.page import as_toml
 from stillroom.stages.run.executor import InProcess, execute
 from stillroom.stages.run.progress import NoProgress
 from stillroom.stages.run.registry import stage_named
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
-from stillroom.storage.errors import ConfigError, ModelError, StoreError
+from stillroom.storage.errors import ConfigError, DataError, ModelError, StoreError
 from stillroom.storage.ledger.ledger import Ledger, ObjectDigest
 from stillroom.storage.objects.local import LocalPlace
 
@@ -116,6 +118,65 @@ def test_wrong_ranges_and_names_are_refused_with_the_nearest_name(installed, run
     twice = [{"op": "jpeg_artifacts"}, {"op": "jpeg_artifacts"}]
     with pytest.raises(ConfigError, match=r"'jpeg_artifacts' stands twice"):
         parse_config(run_tables(tmp_path, views={"augment": twice}))
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_packages_source_is_ingested_like_a_folder(installed, run_tables, photos, tmp_path, labelled):
+    files = sorted(photos.rglob("*.jpg"))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in files:
+            archive.write(path, path.relative_to(photos).as_posix())
+    data = {"train": f"zip:{tmp_path}/photos.zip", "labels": labelled}
+    config, plain = (
+        parse_config(run_tables(tmp_path / name, data=each, teacher=None, student=None))
+        for name, each in (("zipped", data), ("plain", {"labels": labelled}))
+    )
+    for each in (config, plain):
+        run_all(each, "ingest")
+    zipped, folder = Dataset(config.data_place), Dataset(plain.data_place)
+    assert zipped.description.digest == folder.description.digest
+    assert zipped.classes == (("apple", "pear", "quince") if labelled else ())
+    with zipfile.ZipFile(tmp_path / "photos.zip", "a") as archive:
+        archive.write(files[0], "apple/another.jpg")
+    changed = parse_config(run_tables(tmp_path / "zipped", data=data, teacher=None, student=None))
+    (tmp_path / "zipped" / "data" / "ledger" / "ingest" / "000001.json").unlink()
+    (tmp_path / "zipped" / "data" / "dataset.json").unlink()
+    open_source.cache_clear()
+    with pytest.raises(DataError, match=r"files of data.train have changed"):
+        run_all(changed, "ingest")
+
+
+def test_a_packages_executor_runs_tasks_of_any_stage(installed, run_tables, tmp_path, capsys):
+    made = {}
+    for name, more in (("threads", ["--executor", "threads:3"]), ("process", [])):
+        config = parse_config(run_tables(tmp_path / name, teacher=None, student=None))
+        path = tmp_path / f"{name}.toml"
+        path.write_text(as_toml(config))
+        with pytest.raises(SystemExit) as ended:
+            main(["ingest", str(path), *more])
+        assert ended.value.code == 0
+        made[name] = Dataset(config.data_place).description.digest
+    assert made["threads"] == made["process"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--executor", "thraeds:3"], "no executor 'thraeds'; did you mean 'threads'"),
+        (["--executor", "dask"], "executor dask: say where, as dask:local"),
+        (["--executor", "process:2"], "this process is nowhere else"),
+        (["--dask", "local", "--executor", "threads"], "--dask local is short for --executor dask:local"),
+    ],
+)
+def test_an_executor_that_is_not_there_is_refused_with_the_nearest_name(
+    installed, run_tables, tmp_path, capsys, options, said
+):
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(parse_config(run_tables(tmp_path / "run"))))
+    with pytest.raises(SystemExit) as ended:
+        main(["ingest", str(path), *options])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_packages_stage_is_a_command_like_any_other(installed, run_tables, tmp_path, capsys):

@@ -4,12 +4,11 @@ What of a source is not a view's stays out: size, evaluation, label smoothing, r
 takes affine pixels by bicubic interpolation, ours are bilinear.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stillroom.storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError, among
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,5 @@ def preset_settings(name: str) -> Mapping[str, Any]:
         ConfigError: there is none of that name.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 1)
-        raise ConfigError(
-            f"views.preset is {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}There are {', '.join(PRESETS)}"
-        )
+        raise ConfigError(f"views.preset is {name!r}; {among(name, PRESETS)}")
     return PRESETS[name].settings

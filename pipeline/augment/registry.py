@@ -3,7 +3,6 @@
 A package brings one by an entry point of the group `stillroom.operations`, which names its class.
 """
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from stillroom.storage.errors import ConfigError
+from stillroom.storage.errors import ConfigError, among
 
 from . import operations
 from .mixing import PairMixing
@@ -68,10 +67,9 @@ def _made(of: type[_T], data: Mapping[str, Any]) -> _T:
         if elsewhere is not None:
             place = "views.mix" if issubclass(elsewhere, PairMixing) else "views.augment"
             raise ConfigError(f"{name!r} is no {what}; it belongs into {place}")
-        near = difflib.get_close_matches(name, known, 1)
         raise ConfigError(
-            f"there is no {what} {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
-            f"There are {', '.join(sorted(known))}; install the package or the version that brings it"
+            f"there is no {what} {name!r}; {among(name, sorted(known))}; "
+            "install the package or the version that brings it"
         )
     version = data.get("version", kind.version)
     if version != kind.version:
@@ -81,11 +79,7 @@ def _made(of: type[_T], data: Mapping[str, Any]) -> _T:
         )
     ranges = {key: value for key, value in data.items() if key not in ("op", "version")}
     for key in ranges.keys() - kind.model_fields.keys():
-        near = difflib.get_close_matches(key, kind.model_fields, 1)
-        raise ConfigError(
-            f"{what} {name!r} has no {key!r}; {f'did you mean {near[0]!r}? ' if near else ''}"
-            f"It takes {', '.join(kind.model_fields) or 'nothing'}"
-        )
+        raise ConfigError(f"{what} {name!r} has no {key!r}; {among(key, kind.model_fields)}")
     try:
         return kind.model_validate(ranges)
     except ValidationError as error:

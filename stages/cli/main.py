@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from stillroom.pipeline.config.config import load_config
 from stillroom.pipeline.device.malloc import keep_freed_memory
 from stillroom.stages.executors.array_index import find_job
+from stillroom.stages.executors.registry import PROCESS
 from stillroom.stages.maintenance.garbage import collect
 from stillroom.stages.maintenance.status import in_lines, status_of
 from stillroom.stages.run.executor import InProcess
@@ -45,6 +46,7 @@ class Options:
         dry_run: print the tasks that are left, and write nothing.
         dask: run tasks on Dask: "local" for worker processes here, "cuda" for one on each GPU here, "slurm" for jobs
             of Slurm, or the address of a scheduler.
+        executor: who runs the tasks: "process", "dask:WHERE", or one that an installed package brings.
         workers: how many: 2 with local, one for each GPU with cuda, submit.jobs with slurm, unless this says.
         job: do a share of the stage, as I/N, the first job being 0/N; a scheduler's array says so itself.
     """
@@ -52,6 +54,7 @@ class Options:
     set: Annotated[tuple[str, ...], Parameter(name="--set", negative="", allow_leading_hyphen=False)] = ()
     dry_run: Annotated[bool, Parameter(negative="")] = False
     dask: str | None = None
+    executor: str | None = None
     workers: int | None = None
     job: str | None = None
 
@@ -273,12 +276,20 @@ def _command_of(name: str) -> Callable[..., int]:
     return run_it
 
 
+def _executor_of(options: Options) -> str:
+    if options.dask is None:
+        return options.executor or PROCESS
+    if options.executor is not None:
+        raise ConfigError(f"--dask {options.dask} is short for --executor dask:{options.dask}; give one of them")
+    return f"dask:{options.dask}"
+
+
 def _run_stages(
     path: str, options: Options, names: Sequence[str], *, again: bool = False, as_json: bool = False, mend: bool = False
 ) -> int:
     plan = Plan(
         names,
-        options.dask,
+        _executor_of(options),
         options.workers,
         again=again,
         as_json=as_json,

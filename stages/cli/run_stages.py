@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from stillroom.pipeline.config.config import Config
 from stillroom.stages.executors.array_index import Job
 from stillroom.stages.executors.array_job import ArrayJob, in_share
-from stillroom.stages.run.executor import Executor, InProcess, Summary, execute
+from stillroom.stages.executors.registry import PROCESS, Request, executor_named
+from stillroom.stages.run.executor import Executor, Summary, execute
 from stillroom.stages.run.progress import NoProgress, Progress, make_progress
 from stillroom.stages.run.registry import stage_named
 from stillroom.stages.run.shutdown import StopRequest
@@ -31,8 +32,8 @@ class Plan:
 
     Attributes:
         names: of the stages, in order.
-        dask: None, "local", "cuda", "slurm", or the address of a Dask scheduler.
-        workers: how many Dask starts; None: as many as suit.
+        executor: "process", "dask:WHERE", or one that a package brings; see `executors.registry`.
+        workers: how many it starts; None: as many as suit.
         again: do tasks that are done, too.
         as_json: print what was concluded, for machines.
         mend: drop the records of what was found to be bad.
@@ -41,7 +42,7 @@ class Plan:
     """
 
     names: Sequence[str]
-    dask: str | None = None
+    executor: str = PROCESS
     workers: int | None = None
     again: bool = False
     as_json: bool = False
@@ -62,7 +63,8 @@ def run_stages(config: Config, plan: Plan) -> int:
         0; 1 where something was found to be bad, and the stages after it were not run.
 
     Raises:
-        ConfigError: both Dask and torchrun are to share out the work, or jobs what takes one.
+        ConfigError: an executor and torchrun are to share out the work, or jobs what takes one; or there is no such
+            executor.
     """
     _refuse_what_takes_one(plan)
     stages = [stage_named(name) for name in plan.names]
@@ -91,8 +93,8 @@ def _met(plan: Plan) -> "Iterator[Ranks | None]":
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield None
         return
-    if plan.dask is not None:
-        raise ConfigError("torchrun and --dask both share out the work; use one of them")
+    if plan.executor != PROCESS:
+        raise ConfigError(f"torchrun and executor {plan.executor} both share out the work; use one of them")
     from stillroom.pipeline.device.distributed import Ranks  # brings torch along
 
     with Ranks.of_environment().joined() as ranks:
@@ -126,11 +128,8 @@ def _executor_of_all(
         from stillroom.stages.executors.torchrun import Ranked
 
         return Ranked(ranks, stop)
-    if plan.dask is None:
-        return InProcess(stop)
-    from stillroom.stages.executors.dask.executor import Dask  # slow to import, and most runs do without
-
-    return Dask(plan.dask, plan.workers, stop, progress.crew)
+    name, _, where = plan.executor.partition(":")
+    return executor_named(name)(Request(where, plan.workers, stop, progress.crew))
 
 
 def _run(stage: Stage, config: Config, plan: Plan, executor: Executor, progress: Progress, *, quiet: bool) -> int:

@@ -1,4 +1,4 @@
-"""Executors beside the one in this process: a share of an array of jobs, and torchrun's ranks. Know no stage.
+"""Executors beside the one in this process, by name; a share of an array of jobs; torchrun's ranks. Know no stage.
 
-Public names: `ArrayJob`, `Job`, `Ranked`.
+Public names: `executor_named`, `ArrayJob`, `Job`, `Ranked`.
 """

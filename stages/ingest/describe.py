@@ -27,8 +27,8 @@ from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
 from stillroom.storage.objects.base import Place
 
 from .class_names import names_of_labels
-from .provenance import made_from, planned, shrinks
-from .sources import Source, TarSource
+from .provenance import made_from, shrinks
+from .sources.source import Source
 
 
 def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
@@ -39,7 +39,7 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     """
     place = place_of(config, part)
     ledger = Ledger(place)
-    records = [ledger.get(ingest_task(number)) for number in range(len(planned(source)))]
+    records = [ledger.get(ingest_task(number)) for number in range(len(source.sizes))]
     rejected = [item for record in records if record is not None for item in record.facts["rejected"]]
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in rejected)
     written = {REJECTED: ObjectDigest.by_writing(place, REJECTED, lines.encode())}
@@ -64,7 +64,7 @@ def describe(config: Config, part: str, source: Source) -> Mapping[str, Any]:
     _refuse_same_uids(indexes)
     highest = max(int(index.label.max()) for index in indexes.values())
     classes = names_of_labels(config, part, source.classes, highest)
-    indexed = source.urls if isinstance(source, TarSource) and not shrinks(config, part) else None
+    indexed = None if shrinks(config, part) else source.tars
     stated = Description(
         classes=classes,
         shards=tuple(shard_name(n) if indexed is None else indexed[n] for n in indexes),

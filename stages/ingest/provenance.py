@@ -7,15 +7,11 @@ from stillroom.storage.ledger.ledger import Record
 from stillroom.storage.objects.base import Place
 
 from .class_names import labelled
-from .sources import FolderSource, Source, url_of
+from .sources.open import url_of
+from .sources.source import Source
 
 _REMEDY = "go back to the old setting, or ingest into another run.dir or data.dir"
 _LATER = {"data.max_side": None, "data.labels": True}
-
-
-def planned(source: Source) -> list[int]:
-    """Samples of each data shard as far as they are known before reading."""
-    return [len(shard) for shard in source.shards] if isinstance(source, FolderSource) else [0] * len(source.urls)
 
 
 def shrinks(config: Config, part: str) -> bool:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,11 @@ from stillroom.storage.dataset.index import ShardIndex
 from stillroom.storage.dataset.webdataset import Member, pack, scan_tar
 from stillroom.storage.ledger.fingerprint import fingerprint_digest
 from stillroom.storage.ledger.ledger import Ledger, ObjectDigest, Record
-from stillroom.storage.objects.urls import open_parent
-from stillroom.storage.spill.byte_spool import Slices, Spool
+from stillroom.storage.spill.byte_spool import Slices
 
 from .provenance import made_from, refuse_changed_source, shrinks
-from .samples import Sample, Unusable, from_folder, from_tar, largest_file
-from .sources import FolderSource, Source
+from .sources.samples import Sample, Unusable, largest_file
+from .sources.source import Source
 
 _JUDGED_TOGETHER = 64
 
@@ -33,21 +31,12 @@ _JUDGED_TOGETHER = 64
 def ingest_shard(config: Config, part: str, source: Source, shard: int, advance: Advance) -> Mapping[str, Any]:
     """Read, judge, and write a data shard of what is accepted; existing tars are only indexed where nothing changes."""
     place, shrinking = place_of(config, part), shrinks(config, part)
-    store = shrinking or isinstance(source, FolderSource)
+    store = shrinking or source.tars is None
     max_pixels = config.data.max_pixels
     for other in itertools.islice(Ledger(place).records("ingest"), 1):
         refuse_changed_source(config, part, place, other, source)
     within = config.render.encoded_mb * 2**20
-    origin: dict[str, Any] = {}
-    if isinstance(source, FolderSource):
-        samples = from_folder(source.shards[shard], largest_file(max_pixels))
-    else:
-        # Read once, as students read it: what is judged, indexed and vouched for is one and the same.
-        url = source.urls[shard]
-        parent, name = open_parent(url)
-        tar = Spool.reading(parent, name, within)
-        origin = {} if store else {"source": {"url": url, **asdict(tar.written)}}
-        samples = from_tar(tar, url, source.classes, largest_file(max_pixels))
+    samples, origin = source.read(shard, largest_file(max_pixels), within)
     kept: list[tuple[Sample, Accepted]] = []
     rejected: list[dict[str, str]] = []
     judged = _judged(samples, max_pixels, config.data.max_side if shrinking else None, rejected, advance)
@@ -60,7 +49,7 @@ def ingest_shard(config: Config, part: str, source: Source, shard: int, advance:
         kept = [(sample.without_image(), verdict) for sample, verdict in judged]
     written[index_name(shard)] = ObjectDigest.by_writing(place, index_name(shard), _index(kept).to_parquet())
     made_of = made_from(config, part, source)
-    facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_of, **origin}
+    facts = {"accepted": len(kept), "rejected": rejected, "made_from": made_of, **({} if store else origin)}
     Ledger(place).put(Record(ingest_task(shard), fingerprint_digest(made_of), written, facts))
     return {"accepted": len(kept), "rejected": len(rejected)}
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
-from stillroom.pipeline.config.torchvision_names import is_torchvision, parse_torchvision
 from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.places import parts, place_of
 from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
@@ -16,10 +15,10 @@ from stillroom.storage.errors import DamagedObjectError, MissingObjectError
 from stillroom.storage.ledger.ledger import Ledger
 
 from .describe import describe, whole
-from .provenance import made_from, planned, refuse_changed_source, refuse_other_source
+from .provenance import made_from, refuse_changed_source, refuse_other_source
 from .shard import ingest_shard
-from .sources import open_source, url_of
-from .torchvision import fetch
+from .sources.open import open_source, url_of
+from .sources.registry import source_kind
 
 
 def tasks(config: Config) -> Sequence[Task]:
@@ -30,7 +29,7 @@ def tasks(config: Config) -> Sequence[Task]:
         if data is not None:
             sizes = dict(zip(data.description.numbers, data.description.sizes, strict=True))
         else:
-            sizes = dict(enumerate(planned(open_source(config, part))))
+            sizes = dict(enumerate(open_source(config, part).sizes))
         found += [Task(f"{part}/{ingest_task(number)}", 0, size) for number, size in sizes.items()]
     return [*found, *(Task(f"{part}/{WHOLE_TASK}", wave, 0) for wave, part in enumerate(parts(config), 1))]
 
@@ -84,11 +83,12 @@ def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
 
 
 def prepare(config: Config) -> None:
-    """Have torchvision download what is to be ingested from it."""
+    """Have downloaded what is to be ingested, where its source needs that."""
     for part in parts(config):
         url = url_of(config, part)
-        if is_torchvision(url) and _dataset(config, part) is None:
-            fetch(parse_torchvision(url), config.data.download)
+        kind = source_kind(url)
+        if kind is not None and kind.fetch is not None and _dataset(config, part) is None:
+            kind.fetch(config, url)
 
 
 def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001

@@ -14,7 +14,7 @@ from trials.mutations import mutation
 from stillroom.pipeline.augment.recipe import centre_views
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
-from stillroom.stages.ingest.samples import Sample
+from stillroom.stages.ingest.sources.samples import Sample
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DataError
 

@@ -14,8 +14,8 @@ from conftest import encoded_photo
 
 from stillroom.pipeline.config.config import parse_config
 from stillroom.pipeline.config.torchvision_names import SPLITS, parse_torchvision
-from stillroom.stages.ingest import torchvision
-from stillroom.stages.ingest.torchvision import fetch, find
+from stillroom.stages.ingest.sources import torchvision
+from stillroom.stages.ingest.sources.torchvision import fetch, find
 from stillroom.stages.maintenance.status import status_of
 from stillroom.stages.run.executor import InProcess, execute
 from stillroom.stages.run.progress import NoProgress

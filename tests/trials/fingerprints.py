@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
-from stillroom.stages.ingest.sources import open_source
+from stillroom.stages.ingest.sources.open import open_source
 from stillroom.storage.errors import DataError, FingerprintError
 from stillroom.storage.ledger.ledger import Ledger
 from stillroom.storage.objects.local import LocalPlace

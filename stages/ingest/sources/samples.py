@@ -1,7 +1,6 @@
 """Reading the samples of a source, one data shard at a time: key, label and encoded image of each."""
 
 import json
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from stillroom.storage.dataset.index import NO_LABEL
 from stillroom.storage.dataset.webdataset import Member, TarSample, original_key, scan_tar, shown
 from stillroom.storage.spill.byte_spool import Slices
 
-from .folders import FolderSample
+from .listed import ListedSample, UnusableError, too_large
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _MAGIC = {b"\xff\xd8": "jpg", b"\x89PNG": "png", b"RIFF": "webp"}
@@ -70,25 +69,20 @@ class Unusable:
     verdict: Rejected
 
 
-def from_folder(samples: Sequence[FolderSample], largest: int) -> Iterator[Sample | Unusable]:
-    """The samples of a data shard of a folder, in order.
+def from_list(samples: Sequence[ListedSample], largest: int) -> Iterator[Sample | Unusable]:
+    """The samples of a data shard of a listed source, in order.
 
     Args:
         samples: which.
-        largest: bytes of an encoded image at most; a larger file is not read.
+        largest: bytes of an encoded image at most; a larger one is not read.
     """
     for item in samples:
         try:
-            # A FIFO would be waited for, and a device need not end.
-            status = item.path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                yield Unusable(item.key, Rejected("no plain file"))
-            elif status.st_size > largest:
-                yield Unusable(item.key, Rejected(_too_large(status.st_size, largest)))
-            else:
-                yield _sample(item.key, item.label, item.path.read_bytes())
+            yield _sample(item.key, item.label, item.read(largest))
+        except UnusableError as error:
+            yield Unusable(item.key, Rejected(str(error)))
         except OSError as error:
-            yield Unusable(item.key, Rejected(f"cannot be read: {error.strerror}"))
+            yield Unusable(item.key, Rejected(f"cannot be read: {error.strerror or error}"))
 
 
 def from_tar(tar: Slices, url: str, classes: tuple[str, ...] | None, largest: int) -> Iterator[Sample | Unusable]:
@@ -112,7 +106,7 @@ def from_tar(tar: Slices, url: str, classes: tuple[str, ...] | None, largest: in
             there = ", ".join(sorted(found.members)[:8])
             yield Unusable(key, Rejected(f"no image among its members ({shown(there)})"))
         elif image.size > largest:
-            yield Unusable(key, Rejected(_too_large(image.size, largest)))
+            yield Unusable(key, Rejected(too_large(image.size, largest)))
         elif (label := NO_LABEL if classes == () else _label(found, tar, classes)) is None:
             yield Unusable(key, Rejected("no label: neither a .cls with a number nor a .json with a label"))
         elif label >= _MOST_CLASSES:
@@ -124,10 +118,6 @@ def from_tar(tar: Slices, url: str, classes: tuple[str, ...] | None, largest: in
 def largest_file(max_pixels: int) -> int:
     """Bytes of an encoded image at most, where it has that many pixels at most."""
     return max(_SMALL_FILE, 4 * max_pixels)
-
-
-def _too_large(size: int, largest: int) -> str:
-    return f"has {size} bytes; data.max_pixels allows for {largest}"
 
 
 def _sample(key: str, label: int, data: bytes, member: Member = _NOWHERE) -> Sample:

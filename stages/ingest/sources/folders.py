@@ -1,43 +1,12 @@
 """Images in folders: walked, keyed by their paths, and labelled by their class folders where labels are wanted."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from stillroom.pipeline.rng.seeds import uid_of
 from stillroom.storage.dataset.index import NO_LABEL
 from stillroom.storage.errors import DataError
 
-
-@dataclass(frozen=True)
-class FolderSample:
-    """A file of an image.
-
-    Attributes:
-        key: its path without extension, relative to the folder it was found from.
-        path: where it is.
-        label: index into the classes, or NO_LABEL.
-        size: bytes.
-    """
-
-    key: str
-    path: Path
-    label: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a folder holds.
-
-    Attributes:
-        classes: names in label order; empty without labels.
-        samples: in the order of their paths.
-    """
-
-    classes: tuple[str, ...]
-    samples: tuple[FolderSample, ...]
+from .listed import Found, ListedSample, refuse_same_keys
 
 
 def class_names(root: str, setting: str) -> tuple[str, ...]:
@@ -67,7 +36,7 @@ def class_folders(root: str, setting: str, classes: tuple[str, ...] | None) -> F
         raise DataError(f"{setting} is {root!r}, which holds no class folders; put each class's images into a folder")
     if len(known) < 2:
         raise DataError(f"{setting} is {root!r}, which holds one class ({known[0]}); there must be two or more")
-    samples: list[FolderSample] = []
+    samples: list[ListedSample] = []
     for name in found:
         if name not in known:
             raise DataError(
@@ -77,7 +46,7 @@ def class_folders(root: str, setting: str, classes: tuple[str, ...] | None) -> F
         files = _files(Path(root), Path(root) / name)
         if not files:
             raise DataError(f"{setting}: class folder {Path(root) / name} is empty; fill it or remove it")
-        samples += [FolderSample(key, path, known.index(name), file_size(path)) for key, path in files]
+        samples += [ListedSample(key, path, known.index(name), file_size(path)) for key, path in files]
     refuse_same_keys(samples)
     return Found(known, tuple(samples))
 
@@ -89,25 +58,11 @@ def any_folder(root: str, setting: str) -> Found:
         DataError: it does not exist, holds no file, or two samples of one key.
     """
     _refuse_no_folder(root, setting, "a folder of images")
-    samples = [FolderSample(key, path, NO_LABEL, file_size(path)) for key, path in _files(Path(root), Path(root))]
+    samples = [ListedSample(key, path, NO_LABEL, file_size(path)) for key, path in _files(Path(root), Path(root))]
     if not samples:
         raise DataError(f"{setting} is {root!r}, which holds no files; put images into it")
     refuse_same_keys(samples)
     return Found((), tuple(samples))
-
-
-def refuse_same_keys(samples: Sequence[FolderSample]) -> None:
-    """Refuse samples of one key or uid; names both files."""
-    seen: dict[int, FolderSample] = {}
-    for sample in samples:
-        try:
-            uid = uid_of(sample.key)
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name of {os.fsencode(sample.path)!r} is not UTF-8; rename the file") from error
-        other = seen.setdefault(uid, sample)
-        if other is not sample:
-            what = "key" if other.key == sample.key else "uid"
-            raise DataError(f"{other.path} and {sample.path} have one {what} ({sample.key}); rename one of them")
 
 
 def file_size(path: Path) -> int:

@@ -9,17 +9,17 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.torchvision_names import TorchvisionData
-from stillroom.storage.dataset.index import NO_LABEL
 from stillroom.storage.errors import DataError, MissingObjectError
 
-from .folders import FolderSample, Found, file_size, refuse_same_keys
+from .folders import file_size
+from .listed import Found, ListedSample, refuse_same_keys
 
 _Pairs = Iterable[tuple[str | Path, int]]
 _BROKEN = (
@@ -104,7 +104,7 @@ def find(what: TorchvisionData, download: str) -> Found:
     """
     _need_scipy(what.name)
     kind, root = _KINDS[what.name], Path(download).absolute()
-    samples: list[FolderSample] = []
+    samples: list[ListedSample] = []
     classes: tuple[str, ...] = ()
     for split in _splits(what):
         if not _present(what.name, split, root):
@@ -118,16 +118,11 @@ def find(what: TorchvisionData, download: str) -> Found:
         classes = names
         for path, label in kind.pairs(data):
             key = Path(path).relative_to(root / kind.folder).with_suffix("").as_posix()
-            samples.append(FolderSample(key, Path(path), int(label), file_size(Path(path))))
+            samples.append(ListedSample(key, Path(path), int(label), file_size(Path(path))))
     if len({sample.path for sample in samples}) < len(samples):
         raise DataError(f"splits {', '.join(what.splits)} of {what.name} share images; name each image once")
     refuse_same_keys(samples)
     return Found(classes, tuple(samples))
-
-
-def without_labels(found: Found) -> Found:
-    """The same images, and nothing said of what they show."""
-    return Found((), tuple(replace(sample, label=NO_LABEL) for sample in found.samples))
 
 
 def fetch(what: TorchvisionData, download: str) -> None:
