@@ -10,6 +10,7 @@ from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.pipeline.replay.loader import ReplayLoader
 from stillroom.pipeline.train.trainer import from_cache
+from stillroom.stages.run.resources import backend_of
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, MissingObjectError
@@ -35,7 +36,7 @@ class Reference:
         self.config = config
         self.data, self.cache = Dataset(config.data_place), Cache(config.cache_place)
         self.recipe = Recipe.from_data(dict(self.cache.info.recipe))
-        self.renderer = Renderer((SIZE,), 1, threads=1, backend="dali-cpu")
+        self.renderer = Renderer((SIZE,), 1, threads=1, backend=backend_of(config))
         self.teacher = load_teacher(config.teacher[0], self.data.classes)
         self.places = {
             int(uid): (shard, slot)
