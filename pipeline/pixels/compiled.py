@@ -59,6 +59,15 @@ def paint(views: Any, steps: Any, filters: Any) -> None:
 
 
 @compiled
+def paint_mirrored(views: Any, steps: Any) -> None:
+    """The same where all that is to be done is to mirror: most recipes need no more, and this is compiled at once."""
+    for n in range(views.shape[0]):
+        for k in range(steps.shape[1]):
+            if steps[n, k, 0] == 16:
+                _mirror(views[n], steps[n, k, 1])
+
+
+@compiled
 def _blended(far: int, near: int, factor: int) -> int:
     """Between `far` (factor 0) and `near` (factor 1), or beyond; rounded down, but for 1/512, and clipped.
 

@@ -50,7 +50,7 @@ class Painter:
             for window, view in zip(windows[part], pixels[part], strict=True):
                 resize(window, view, cubic, antialias)
             if work is not None:
-                compiled.paint(pixels[part], work.steps[part], work.filters)
+                _paint(pixels[part], work, part)
 
         self._in_parts(len(pixels), one_part)
 
@@ -68,7 +68,7 @@ class Painter:
             tensors.paint(views, work)
             return
         pixels = views.numpy()
-        self._in_parts(len(pixels), lambda part: compiled.paint(pixels[part], work.steps[part], work.filters))
+        self._in_parts(len(pixels), lambda part: _paint(pixels[part], work, part))
 
     def _in_parts(self, count: int, work: Callable[[slice], None]) -> None:
         """Share out n views among the threads; none of the work holds the interpreter's lock."""
@@ -81,6 +81,14 @@ class Painter:
             work(part)
         for each in done:
             each.result()
+
+
+def _paint(pixels: npt.NDArray[np.uint8], work: Placed, part: slice) -> None:
+    steps = work.steps[part]
+    if np.isin(steps[:, :, 0], (Kind.NOTHING, Kind.MIRROR)).all():
+        compiled.paint_mirrored(pixels, steps)
+    else:
+        compiled.paint(pixels, steps, work.filters)
 
 
 def _work(drawn: Sequence[Steps], size: int) -> Placed | None:

@@ -97,6 +97,19 @@ def test_a_view_does_not_depend_on_its_batch_or_on_threads(threads):
         assert torch.equal(alone[0], together[row])
 
 
+@given(st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=4), st.integers(1, 9))
+def test_what_only_mirrors_is_what_all_kernels_make_of_it(axes, size):
+    steps = np.zeros((3, len(axes), 8), np.int32)
+    for place, axis in enumerate(axes):
+        steps[:, place, :2] = (Kind.MIRROR, axis) if axis else (Kind.NOTHING, 0)
+    views = pictures(3, size)
+    here, there = both_ways(views, steps)
+    painted = torch.from_numpy(views.copy())
+    Painter(2).paint(painted, [steps])
+    assert np.array_equal(here, there)
+    assert np.array_equal(painted.numpy(), here)
+
+
 def test_no_steps_leave_a_view_as_it_is():
     views = pictures(3, 8)
     tensor = torch.from_numpy(views.copy())
