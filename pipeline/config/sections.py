@@ -206,25 +206,12 @@ class Render(Section):
 class Teacher(Section):
     """A model whose logits are cached."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"compile": False, "graph": False, "checkpoint_key": None, "classes": None}
+    LATER: ClassVar[Mapping[str, Any]] = {"compile": False, "graph": False}
     """Settings that came after the first caches, with what held before; see `storage.fingerprint.stated`."""
 
     name: Name
     model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
-    weights: Url = Field(
-        description="a local checkpoint: .safetensors, .npz, or what torch.save wrote; see [teachers.md](teachers.md)"
-    )
-    checkpoint_key: str | None = Field(
-        None,
-        description='state dict in a checkpoint that holds several: "state_dict", "teacher.backbone"; default: '
-        "averaged weights first; see [teachers.md](teachers.md)",
-    )
-    classes: int | None = Field(
-        None,
-        ge=2,
-        description="with `data.labels = false`: how many classes its weights tell apart, where nothing "
-        "names them; they are called 0, 1, …",
-    )
+    weights: Url = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"

@@ -20,9 +20,7 @@ from stillroom.pipeline.device.streams import to_device
 from stillroom.storage.errors import ModelError
 from stillroom.storage.ledger.fingerprint import stated
 
-from .factory import Preprocessing, build_model, preprocessing_of
-from .weights.fit import load_weights
-from .weights.weights import Weights, read_weights
+from .factory import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         raise ModelError(f"teacher {section.name!r} has graph = true, which needs an NVIDIA GPU, and there is none")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    weights = read_weights(section.weights, section.checkpoint_key)
+    weights = read_weights(section.weights)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))
     load_weights(model, section.model, weights)
@@ -177,8 +175,6 @@ def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Prepr
         "std": list(preprocessing.std),
         "compile": section.compile,
         "graph": section.graph,
-        # Which state dict it is, unless it is the one that the first caches' rule would have taken as well.
-        "checkpoint_key": None if weights.key in ("", "state_dict") else weights.key,
     }
     return stated(fields, section.LATER)
 

@@ -17,7 +17,7 @@ from stillroom.stages.run.progress import Progress
 from stillroom.stages.run.registry import stage_named
 from stillroom.stages.run.stage import Stage
 from stillroom.stages.teacher import pilot
-from stillroom.stages.teacher.notes import notes
+from stillroom.stages.teacher.preprocessing_notes import notes
 from stillroom.stages.teacher.seeds import open_cache
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import SEEDS_TASK, pilot_task

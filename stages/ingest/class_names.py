@@ -37,8 +37,7 @@ def classes_of(config: Config, data: Dataset, section: Teacher | None) -> tuple[
     if names is None:
         raise DataError(
             f"nothing names the classes of teacher {section.name!r}: data.labels is false, and its weights "
-            f"{section.weights} say none; give their number as teacher.classes, their names as data.classes, or "
-            "labelled images of its own task as data.eval"
+            f"{section.weights} say none; give labelled images of its own task as data.eval, or data.classes"
         )
     return names
 
@@ -110,10 +109,7 @@ def names_of(config: Config, data: Dataset, teacher: TeacherLogits) -> tuple[str
 def _said(config: Config, section: Teacher) -> dict[str, tuple[str, ...]]:
     """By who says it: the weights' file, where it is at hand, and the config."""
     found = {f"the weights {section.weights}": _in_weights(section.weights), "data.classes": config.data.classes}
-    said = {who: names for who, names in found.items() if names is not None}
-    if not said and section.classes is not None:
-        return {"teacher.classes": tuple(str(number) for number in range(section.classes))}
-    return said
+    return {who: names for who, names in found.items() if names is not None}
 
 
 def _agreed(section: Teacher, said: dict[str, tuple[str, ...]]) -> tuple[str, ...] | None:

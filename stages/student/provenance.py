@@ -6,7 +6,7 @@ from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Student
-from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights_digest import weights_digest
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.ledger.fingerprint import Fingerprint, refuse_difference, stated
 from stillroom.storage.objects.base import Place

@@ -11,7 +11,7 @@ from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
-from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights_digest import weights_digest
 from stillroom.pipeline.teacher.pilot_sample import Drawn, draw_pilot
 from stillroom.stages.run.stage import Task
 from stillroom.storage.cache.cache import Cache

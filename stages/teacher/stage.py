@@ -11,7 +11,7 @@ from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
-from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights_digest import weights_digest
 from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.cache.layout import (
@@ -32,7 +32,7 @@ from stillroom.storage.writers.array_encoder import refuse_other_teacher
 
 from . import pilot, plain_views
 from .codec_loss_text import of_blocks
-from .notes import notes
+from .preprocessing_notes import notes
 from .seeds import open_cache
 
 

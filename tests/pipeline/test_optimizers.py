@@ -8,9 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from stillroom.pipeline.config.sections import Student
-from stillroom.pipeline.models.factory import build_model
-from stillroom.pipeline.models.weights.fit import start_from
-from stillroom.pipeline.models.weights.weights import Weights
+from stillroom.pipeline.models.factory import Weights, build_model, start_from
 from stillroom.pipeline.train.optimizers import build_optimizer, rate_at, schedule_of
 from stillroom.storage.errors import ModelError
 
@@ -117,7 +115,7 @@ def test_pretrained_weights_come_in_whole_but_for_a_head_of_other_classes(name):
 
 
 def test_weights_of_another_model_are_refused_by_the_first_tensor():
-    with pytest.raises(ModelError, match=r"w\.safetensors do not fit timm:test_resnet: .* missing there \(bn1.bias, "):
+    with pytest.raises(ModelError, match=r"w\.safetensors do not fit timm:test_resnet: \S+ is"):
         start_from(
             build_model("timm:test_resnet", 10),
             "timm:test_resnet",

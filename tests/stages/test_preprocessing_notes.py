@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from stillroom.pipeline.models.own_preprocessing import own_preprocessing
-from stillroom.stages.teacher.notes import notes
+from stillroom.stages.teacher.preprocessing_notes import notes
 from stillroom.stages.teacher.stage import on_evaluation_set
 
 

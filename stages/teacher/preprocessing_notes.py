@@ -1,4 +1,4 @@
-"""What people should know before a teacher is asked: which weights were taken, and what its library does otherwise."""
+"""What people should know before a teacher is asked: where the recipe prepares images otherwise than its library."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,28 +8,11 @@ from safetensors import SafetensorError, safe_open
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.own_preprocessing import own_preprocessing
-from stillroom.pipeline.models.weights.weights import read_weights
-from stillroom.storage.errors import ModelError
 
 
 def notes(config: Config) -> Sequence[str]:
-    """A line for each teacher of several state dicts, and for each whose library states another filter or crop."""
-    return [line for section in config.teacher for line in (*_taken(section), *_differences(config, section))]
-
-
-def _taken(section: Teacher) -> Iterator[str]:
-    """Which state dict of a checkpoint it is, where there are several and nobody has chosen."""
-    if section.checkpoint_key is not None or Path(section.weights).suffix in (".safetensors", ".npz"):
-        return
-    try:
-        weights = read_weights(section.weights)
-    except ModelError:  # whoever loads it says so
-        return
-    if weights.others:
-        yield (
-            f"teacher {section.name!r}: of the state dicts in {section.weights}, {weights.key!r} is taken; "
-            f"teacher.checkpoint_key chooses another: {', '.join(map(repr, weights.others))}"
-        )
+    """A line for each teacher whose library states another filter or crop."""
+    return [line for section in config.teacher for line in _differences(config, section)]
 
 
 def _differences(config: Config, section: Teacher) -> Iterator[str]:
