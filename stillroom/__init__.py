@@ -13,17 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stillroom.pipeline.device.malloc import keep_freed_memory
+    from stillroom.pipeline.models.factory import Preprocessing
     from stillroom.pipeline.models.losses import kl_divergence
     from stillroom.pipeline.replay.batch import Batch
     from stillroom.pipeline.replay.loader import ReplayLoader
+    from stillroom.stages.teacher.own_module import teacher
     from stillroom.storage.cache.cache import Cache
     from stillroom.storage.cache.cache import open_cache as open  # noqa: A004
     from stillroom.storage.errors import StillroomError
 
-__all__ = ["Batch", "Cache", "ReplayLoader", "StillroomError", "keep_freed_memory", "kl_divergence", "open"]
+__all__ = [
+    "Batch",
+    "Cache",
+    "Preprocessing",
+    "ReplayLoader",
+    "StillroomError",
+    "keep_freed_memory",
+    "kl_divergence",
+    "open",
+    "teacher",
+]
 
 _HOMES = {
     "Batch": ("pipeline.replay.batch", "Batch"),
+    "Preprocessing": ("pipeline.models.factory", "Preprocessing"),
+    "teacher": ("stages.teacher.own_module", "teacher"),
     "Cache": ("storage.cache.cache", "Cache"),
     "ReplayLoader": ("pipeline.replay.loader", "ReplayLoader"),
     "StillroomError": ("storage.errors", "StillroomError"),

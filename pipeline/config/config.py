@@ -107,6 +107,19 @@ class Config(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _labels_of_other_classes(self) -> Self:
+        for student in self.student:
+            own = [item for item in self.teachers_of(student) if item.classes not in (None, self.data.classes)]
+            wants = 'target = "labels"' if student.target == "labels" else f"label_weight = {student.label_weight}"
+            if own and self.data.labels and (student.target == "labels" or student.label_weight):
+                raise ValueError(
+                    f"student {student.name!r} has {wants}, and teacher {own[0].name!r} states classes of its own, of "
+                    "which the labels say nothing; let it learn from the teacher alone, or train it by a config "
+                    "without that teacher"
+                )
+        return self
+
     @cached_property
     def run_place(self) -> Place:
         return open_place(self.run.dir)

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from stillroom.pipeline.augment.operations.colour.twist import Colour
 from stillroom.pipeline.augment.operations.geometry.crop import Crop, Resize
@@ -16,6 +25,7 @@ from stillroom.storage.dataset.encoded_images import ENCODED_MB, Allowance
 from stillroom.storage.errors import ConfigError
 
 from .types import Augmentation, Name, PairMix, Positive, Precision, Share, Source, Uint64, Url
+from .weights_names import PYTHON, parse_weights
 
 
 class Section(BaseModel):
@@ -206,12 +216,30 @@ class Render(Section):
 class Teacher(Section):
     """A model whose logits are cached."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"compile": False, "graph": False}
+    LATER: ClassVar[Mapping[str, Any]] = {"compile": False, "graph": False, "checkpoint_key": None, "classes": None}
     """Settings that came after the first caches, with what held before; see `storage.fingerprint.stated`."""
 
     name: Name
-    model: str = Field(description='"torchvision:NAME" or "timm:NAME"')
-    weights: Url = Field(description="state dict as .safetensors, or a .pth that holds tensors only")
+    model: str = Field(
+        description='"torchvision:NAME" or "timm:NAME"; "python:NAME" for a module that a program of yours hands to '
+        "`stillroom.teacher`"
+    )
+    weights: Url = Field(
+        "",
+        validate_default=True,
+        description='required, but for "python:NAME": a file (.safetensors, .pth, .pth.tar, .ckpt, .bin, .npz), '
+        '"pretrained" for the library\'s own, or "hf://org/repo/file@revision"; see [teachers.md](teachers.md)',
+    )
+    checkpoint_key: str | None = Field(
+        None,
+        description="which of a checkpoint's state dicts: its key, with nested keys and a prefix of names after dots, "
+        'such as "state_dict.ema_model"; default: the first of those that [teachers.md](teachers.md) lists',
+    )
+    classes: int | tuple[str, ...] | None = Field(
+        None,
+        description="how many classes the teacher tells apart, or their names, where they are its own and not the data "
+        "set's: students then have the teacher's, and labels are not looked at; see [teachers.md](teachers.md)",
+    )
     size: int = Field(224, ge=1, description="height and width in pixels of its views")
     batch_size: int = Field(64, ge=1)
     precision: Precision = "float32"
@@ -223,6 +251,39 @@ class Teacher(Section):
     std: tuple[Positive, Positive, Positive] | None = Field(
         None, description="of pixels in [0, 1]; default: the model's own"
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _named_weights(cls, value: str, info: ValidationInfo) -> str:
+        model = info.data.get("model", "")
+        if not value and model.partition(":")[0] != PYTHON:
+            raise PydanticCustomError("missing", "Field required")
+        try:
+            parse_weights(model, value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _at_least_two(cls, value: int | tuple[str, ...] | None) -> int | tuple[str, ...] | None:
+        count = len(value) if isinstance(value, tuple) else value
+        if count is not None and count < 2:
+            raise ValueError(f"classes is {value!r}; a teacher tells two classes apart or more")
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("classes names one class twice; give one name for each logit, in their order")
+        return value
+
+    @model_validator(mode="after")
+    def _settings_of_a_file(self) -> Self:
+        if not self.weights and (self.compile or self.graph):
+            raise ValueError(
+                f"teacher {self.name!r} has {'compile' if self.compile else 'graph'} = true, which is for models that "
+                "stillroom builds; compile the module that stillroom.teacher is given yourself"
+            )
+        if self.checkpoint_key is not None and not self.weights:
+            raise ValueError(f"teacher {self.name!r} has a checkpoint_key, and no file of weights that it could be of")
+        return self
 
 
 class CacheSection(Section):

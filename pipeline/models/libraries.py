@@ -30,6 +30,11 @@ def library_named(name: str) -> Build | None:
     return None
 
 
+def known_well(name: str) -> bool:
+    """Whether a model, "library:NAME", is of a library whose models in evaluation mode answer image by image."""
+    return name.partition(":")[0] in _OWN
+
+
 # Each library takes seconds to import, and most commands build no model.
 def _torchvision(model: str, classes: int) -> nn.Module:
     import torchvision

@@ -46,13 +46,15 @@ def _timms(name: str) -> Mapping[str, Any] | None:
 def _torchvisions(name: str) -> Mapping[str, Any] | None:
     import torchvision
 
+    plain, _, asked = name.partition("?weights=")
     try:
-        transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        entries = torchvision.models.get_model_weights(plain)
+        transforms = (entries[asked] if asked else entries.DEFAULT).transforms()
         return {
             "interpolation": transforms.interpolation.value,
             "crop": transforms.crop_size[0] / transforms.resize_size[0],
         }
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError):
         return None
 
 

@@ -4,23 +4,29 @@ The same images get the same bits from run to run: no kernel is chosen by timing
 may get others in a batch of another size, but for a teacher of one shape, whose last batch is filled up.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.config.types import Precision
+from stillroom.pipeline.config.weights_names import WHOLE, Pretrained, parse_weights
 from stillroom.pipeline.device.cuda_graph import Graph
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.device.streams import to_device
 from stillroom.storage.errors import ModelError
 from stillroom.storage.ledger.fingerprint import stated
 
-from .factory import Preprocessing, Weights, build_model, load_weights, preprocessing_of, read_weights
+from .company import refuse_company
+from .factory import Preprocessing, build_model, preprocessing_of
+from .libraries import known_well
+from .weights.load import Weights, load_weights, read_weights
+from .weights.location import at_hand, refuse_missing
+from .weights.pretrained import preprocessing as pretrained_preprocessing
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class LoadedTeacher:
 
     Attributes:
         name: the teacher's.
-        model: on `device`, in channels-last memory.
+        model: on `device`, in channels-last memory; or what a Python program gave in its place.
         preprocessing: the model's own.
         precision: "float32", or "bfloat16" by autocast.
         batch_size: images in one forward pass at most.
@@ -38,10 +44,11 @@ class LoadedTeacher:
         fingerprint: what its logits depend on besides the views.
         one_shape: whether each forward pass has exactly `batch_size` images; a last one is filled up.
         graph: the recorded forward pass of that shape; None where none is.
+        note: what people should know of its weights, a line; empty where there is nothing to say.
     """
 
     name: str
-    model: nn.Module
+    model: Callable[[torch.Tensor], Any]
     preprocessing: Preprocessing
     precision: Precision
     batch_size: int
@@ -50,6 +57,7 @@ class LoadedTeacher:
     fingerprint: dict[str, Any]
     one_shape: bool = False
     graph: Callable[[torch.Tensor], torch.Tensor] | None = None
+    note: str = ""
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Logits for float32 [n, 3, size, size] in [0, 1]: float32 [n, class], on the CPU.
@@ -118,11 +126,11 @@ def _kind(answer: object) -> str:
 
 
 def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
-    """Build a teacher and load its weights.
+    """Build a teacher and load its weights. Fetches nothing: see `weights.location.fetch`.
 
     Args:
         section: of the config.
-        classes: names of the data set's classes.
+        classes: names of the classes that it tells apart: the data set's, or its own.
 
     Raises:
         ModelError: the weights are not there, do not fit the model, or are for other classes; or the precision needs
@@ -135,10 +143,13 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         raise ModelError(f"teacher {section.name!r} has graph = true, which needs an NVIDIA GPU, and there is none")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    weights = read_weights(section.weights)
+    weights = _weights_of(section)
     _refuse_other_classes(section, weights, classes)
     model = build_model(section.model, len(classes))
-    load_weights(model, section.model, weights)
+    note = load_weights(model, section.model, weights)
+    if weights.pretrained and hasattr(model, "transform_input"):
+        # torchvision's Inception and GoogLeNet, as it builds them where it loads its own weights.
+        setattr(model, "transform_input", True)  # noqa: B010
     preprocessing = preprocessing_of(model, weights, section.mean, section.std)
     model = model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if section.compile:
@@ -153,7 +164,10 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
         len(classes),
         teacher_fingerprint(section, weights, preprocessing),
         one_shape=section.compile or section.graph,
+        note=note or "",
     )
+    if not known_well(section.model):
+        refuse_company(teacher, section.size)
     if section.compile or section.graph:
         # Now, before DALI works on the device as well: see `cuda_graph`. What answers with no logits is refused here.
         example = torch.zeros(section.batch_size, section.size, section.size, 3, device=device).permute(0, 3, 1, 2)
@@ -162,6 +176,23 @@ def load_teacher(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher:
             with torch.inference_mode(), _same_kernels(section.precision):
                 teacher = replace(teacher, graph=Graph(teacher.forward, example))
     return teacher
+
+
+def _weights_of(section: Teacher) -> Weights:
+    """Weights that are at hand, with what torchvision states beside its own."""
+    named = parse_weights(section.model, section.weights)
+    refuse_missing(section)
+    path = at_hand(section)
+    if path is None:
+        raise ModelError(
+            f"weights {section.weights} of teacher {section.name!r} are not fetched yet; run `stillroom teacher` first"
+        )
+    weights = read_weights(path, section.checkpoint_key, pretrained=isinstance(named, Pretrained))
+    stated = pretrained_preprocessing(named) if isinstance(named, Pretrained) else None
+    if stated is None:
+        return weights
+    mean, std = stated
+    return replace(weights, metadata={**weights.metadata, "mean": json.dumps(mean), "std": json.dumps(std)})
 
 
 def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -175,16 +206,19 @@ def teacher_fingerprint(section: Teacher, weights: Weights, preprocessing: Prepr
         "std": list(preprocessing.std),
         "compile": section.compile,
         "graph": section.graph,
+        "checkpoint_key": None if weights.key in WHOLE else weights.key,
     }
     return stated(fields, section.LATER)
 
 
 def _refuse_other_classes(section: Teacher, weights: Weights, classes: tuple[str, ...]) -> None:
     trained_on = weights.classes
-    if trained_on is not None and trained_on != classes:
+    own = isinstance(section.classes, int) and trained_on is not None and len(trained_on) == section.classes
+    if trained_on is not None and trained_on != classes and not own:
         raise ModelError(
             f"teacher {section.name!r} was trained on {len(trained_on)} classes ({_some(trained_on)}), the data set "
-            f"has {len(classes)} ({_some(classes)}); give weights that were trained on these classes"
+            f"has {len(classes)} ({_some(classes)}); give weights that were trained on these classes, or set "
+            f"classes = {len(trained_on)} in [[teacher]], where they are to be the teacher's own"
         )
 
 

@@ -26,12 +26,12 @@ class Accuracy:
     """Shares in [0, 1] of the evaluation set, and nats.
 
     Attributes:
-        top1, top5: share whose label is first, or among the first five.
+        top1, top5: share whose label is first, or among the first five; None where labels are of other classes.
         kl: mean KL(teacher ‖ model) at temperature 1; None without a teacher.
     """
 
-    top1: float
-    top5: float
+    top1: float | None
+    top5: float | None
     kl: float | None
 
 
@@ -96,11 +96,17 @@ class EvaluationSet:
         answers = [self._streams.fetch(model(images).float()) for images in self.batches()]
         return torch.cat([answer.get() for answer in answers])
 
-    def accuracy(self, logits: torch.Tensor, teacher: torch.Tensor | None = None) -> Accuracy:
-        """How well logits, float32 [sample, class], do; against a teacher's too where there is one."""
+    def accuracy(self, logits: torch.Tensor, teacher: torch.Tensor | None = None, *, labelled: bool = True) -> Accuracy:
+        """How well logits, float32 [sample, class], do; against a teacher's too where there is one.
+
+        Args:
+            logits: of the model.
+            teacher: logits to compare with.
+            labelled: whether the labels are the classes that these logits are of.
+        """
         return Accuracy(
-            top1=float(hits(logits, self.labels, 1).float().mean()),
-            top5=float(hits(logits, self.labels, 5).float().mean()),
+            top1=float(hits(logits, self.labels, 1).float().mean()) if labelled else None,
+            top5=float(hits(logits, self.labels, 5).float().mean()) if labelled else None,
             kl=None if teacher is None else float(kl_divergence(teacher, logits).mean().clamp_min(0)),
         )
 

@@ -1,7 +1,8 @@
 """Which classes a teacher, and whoever learns from it, tells apart.
 
-Those of the training data where these are labelled. Where `data.labels` is false, the teacher's own: what its weights'
-file says, `data.classes`, and the evaluation set, which must agree as far as they say anything.
+Those of the training data where these are labelled, unless its [[teacher]] table states classes of its own, which
+labels then say nothing of. Where `data.labels` is false, the teacher's own: what its weights' file says, its table,
+`data.classes`, and the evaluation set, which must agree as far as they say anything.
 """
 
 import json
@@ -11,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models.weights.location import at_hand
 from stillroom.storage.cache.teacher_logits import TeacherLogits
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DamagedObjectError, DataError, MissingObjectError
@@ -27,19 +29,46 @@ def classes_of(config: Config, data: Dataset, section: Teacher | None) -> tuple[
     Raises:
         DataError: nothing names the teacher's classes, or two things name different ones.
     """
-    if data.classes or section is None:
+    if section is None or (data.classes and section.classes is None):
         return data.classes
+    if data.classes:
+        return _own(section, _in_weights(section))
     said = _said(config, section)
     evaluation = _evaluation_classes(config)
     if evaluation is not None:
         said["the evaluation data"] = evaluation
     names = _agreed(section, said)
-    if names is None:
+    if names is None and section.classes is None:
         raise DataError(
             f"nothing names the classes of teacher {section.name!r}: data.labels is false, and its weights "
-            f"{section.weights} say none; give labelled images of its own task as data.eval, or data.classes"
+            f"{section.weights} say none; give labelled images of its own task as data.eval, or data.classes, or say "
+            "in its [[teacher]] table how many there are, as classes"
         )
-    return names
+    return _own(section, names)
+
+
+def _own(section: Teacher, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of a teacher's own classes: those that are known, which must be as many as its table says; else numbers."""
+    stated = section.classes
+    if isinstance(stated, tuple):
+        return stated
+    if known is not None and stated is not None and len(known) != stated:
+        raise DataError(
+            f"teacher {section.name!r} has classes = {stated}, and its weights, or the data, name {len(known)} "
+            f"({_some(known)}); leave classes out, or set it to {len(known)}"
+        )
+    return known or tuple(f"class {number}" for number in range(stated or 0))
+
+
+def labels_count(config: Config, data: Dataset, labelled_data: Dataset, section: Teacher) -> bool:
+    """Whether labels are a teacher's classes, so that it can be right or wrong about them.
+
+    Args:
+        config, data: as for `classes_of`.
+        labelled_data: whose labels: the training data, or the evaluation set.
+        section: the teacher.
+    """
+    return bool(labelled_data.classes) and labelled_data.classes == classes_of(config, data, section)
 
 
 def labelled(config: Config, part: str) -> bool:
@@ -108,7 +137,9 @@ def names_of(config: Config, data: Dataset, teacher: TeacherLogits) -> tuple[str
 
 def _said(config: Config, section: Teacher) -> dict[str, tuple[str, ...]]:
     """By who says it: the weights' file, where it is at hand, and the config."""
-    found = {f"the weights {section.weights}": _in_weights(section.weights), "data.classes": config.data.classes}
+    found = {f"the weights {section.weights}": _in_weights(section), "data.classes": config.data.classes}
+    if isinstance(section.classes, tuple):
+        found["its [[teacher]] table"] = section.classes
     return {who: names for who, names in found.items() if names is not None}
 
 
@@ -125,9 +156,10 @@ def _agreed(section: Teacher, said: dict[str, tuple[str, ...]]) -> tuple[str, ..
     return names
 
 
-def _in_weights(path: str) -> tuple[str, ...] | None:
+def _in_weights(section: Teacher) -> tuple[str, ...] | None:
     """What a file of weights says, from its header alone. One that cannot be read is refused when it is loaded."""
-    if Path(path).suffix != ".safetensors" or not Path(path).is_file():
+    path = at_hand(section)
+    if path is None or Path(path).suffix != ".safetensors":
         return None
     try:
         with safe_open(path, framework="numpy") as opened:

@@ -172,7 +172,7 @@ def _best(students: Sequence[StudentFacts]) -> StudentFacts | None:
 
 def _student_charts(facts: Facts) -> list[tuple[str, str, Markup]]:
     """(title, remark, chart) of each figure that some student has."""
-    level = next((teacher.evaluation["top1"] for teacher in facts.teachers if teacher.evaluation), None)
+    level = next((teacher.evaluation["top1"] for teacher in facts.teachers if "top1" in teacher.evaluation), None)
     remark = "dashed: the teacher" if level is not None else "evaluation set"
     wanted = (
         ("top1", "Top-1 accuracy", remark),

@@ -76,12 +76,12 @@ def _facts(config: Config) -> Facts:
 
 
 def _classes(data: Dataset, cache: Cache | None, teacher: str | Sequence[str] | None) -> int | None:
-    """How many classes a student predicts: the data's, or else its teachers', by default those of the only one."""
-    if data.classes or cache is None:
+    """How many classes a student predicts: its teachers', or else the data's; without labels, those of the only one."""
+    if cache is None:
         return len(data.classes) or None
-    names = [teacher] if isinstance(teacher, str) else teacher or cache.teachers
+    names = [teacher] if isinstance(teacher, str) else teacher or (() if data.classes else cache.teachers)
     found = {cache.teacher(name).info.classes for name in names if name in cache.teachers}
-    return found.pop() if len(found) == 1 else None
+    return found.pop() if len(found) == 1 else len(data.classes) or None
 
 
 def _state(config: Config) -> str:

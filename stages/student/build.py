@@ -8,8 +8,9 @@ from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Student
 from stillroom.pipeline.device.device import own_device
 from stillroom.pipeline.device.distributed import Ranks
-from stillroom.pipeline.models.factory import build_model, preprocessing_of, read_weights, start_from
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
 from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.models.weights.load import read_weights, start_from
 from stillroom.pipeline.render.backend import Backend, backend_at_hand
 from stillroom.pipeline.replay.codec_guarantee import Faithfulness, faithfulness
 from stillroom.pipeline.replay.shared_pass import SharedPass, StudentRequest

@@ -1,10 +1,9 @@
 """The drift of students that render on another backend than their cache's, where the config allows it by name."""
 
-from pathlib import Path
-
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Student
 from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.models.weights.location import at_hand
 from stillroom.pipeline.render.backend import Backend
 from stillroom.pipeline.teacher.backend_drift import Drift, measure_drift
 from stillroom.stages.ingest.class_names import classes_of
@@ -33,8 +32,8 @@ def drift_of(config: Config, student: Student, cache: Cache) -> dict[str, Drift]
     data = Dataset(config.data_place)
     found = {}
     for section in config.teachers_of(student):
-        at_hand = Path(section.weights).is_file()
-        model = load_teacher(section, classes_of(config, data, section)) if at_hand else None
+        here = at_hand(section) is not None
+        model = load_teacher(section, classes_of(config, data, section)) if here else None
         teacher = cache.teacher(section.name)
         found[section.name] = measure_drift(cache, data, teacher, backend, threads_of(config), model)
     return found

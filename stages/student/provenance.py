@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
-from stillroom.pipeline.config.sections import Student
-from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.pipeline.config.sections import Student, Teacher
+from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights.location import at_hand
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.ledger.fingerprint import Fingerprint, refuse_difference, stated
 from stillroom.storage.objects.base import Place
@@ -46,7 +47,7 @@ def student_fingerprint(config: Config, student: Student, cache: Cache) -> Finge
         made["teachers"] = {
             section.name: {
                 **stated(section.model_dump(mode="json", exclude={"name", "batch_size"}), section.LATER),
-                "weights": _digest(section.weights),
+                "weights": _teachers_digest(section),
             }
             for section in sections
         }
@@ -75,6 +76,11 @@ def _shares(weights: tuple[float, ...] | None) -> list[float] | None:
     if weights is None or len(set(weights)) == 1:
         return None
     return [weight / sum(weights) for weight in weights]
+
+
+def _teachers_digest(section: Teacher) -> str:
+    weights = at_hand(section)
+    return weights_digest(weights) if weights is not None else _GONE
 
 
 def _digest(weights: str) -> str:

@@ -156,7 +156,9 @@ class Session:
             return
         due = self.step // self._epoch_steps % self.student.eval_epochs == 0 or self.trained
         if due and not self._metrics.at("eval", self.step):
-            accuracy = self._evaluation.accuracy(self._evaluation.logits(self.trainer.predict), self._teacher)
+            labelled = self._classes == self._evaluation.data.classes
+            logits = self._evaluation.logits(self.trainer.predict)
+            accuracy = self._evaluation.accuracy(logits, self._teacher, labelled=labelled)
             self._metrics.log("eval", self.step, top1=accuracy.top1, top5=accuracy.top5, kl=accuracy.kl)
 
     def keep(self) -> None:

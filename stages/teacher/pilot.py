@@ -6,12 +6,13 @@ is done; `pilotwork` does it.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
-from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.pipeline.config.weights_names import WHOLE
+from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights.location import at_hand
 from stillroom.pipeline.teacher.pilot_sample import Drawn, draw_pilot
 from stillroom.stages.run.stage import Task
 from stillroom.storage.cache.cache import Cache
@@ -56,10 +57,12 @@ def is_done(config: Config, section: Teacher, cache: Cache) -> bool:
         return True
     made, asked = record.facts["made_from"], made_from(config, {})
     teacher: dict[str, Any] = {"model": section.model, "size": section.size, "precision": section.precision}
-    if Path(section.weights).is_file():
-        teacher["weights"] = weights_digest(section.weights)
+    if (weights := at_hand(section)) is not None:
+        teacher["weights"] = weights_digest(weights)
+    if section.checkpoint_key not in WHOLE:
+        teacher["checkpoint_key"] = section.checkpoint_key
     teacher |= {key: list(value) for key, value in (("mean", section.mean), ("std", section.std)) if value is not None}
-    same = all(made["teacher"][key] == value for key, value in teacher.items())
+    same = all(made["teacher"].get(key) == value for key, value in teacher.items())
     return same and {**made, "teacher": {}} == asked
 
 

@@ -10,7 +10,7 @@ import torch
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.losses import entropy, hits
-from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.ingest.class_names import classes_of, labels_count
 from stillroom.stages.run.stage import Advance, Task
 from stillroom.storage.cache.layout import plain_shard
 from stillroom.storage.dataset.dataset import Dataset
@@ -35,11 +35,12 @@ def run_plain(
     logits = plain_maker(config, section, classes_of(config, data, section), writer.layout.slots).make(
         index, images, advance=advance
     )
+    counts = labels_count(config, data, data, section)
     answers, labels = torch.from_numpy(logits), torch.from_numpy(index.label.astype(np.int64))
     facts = {
         "views": len(index),
         "seconds": round(time.perf_counter() - started, 3),
         "entropy": round(float(entropy(answers).mean()), 6),
-        **({"top1": round(float(hits(answers, labels, 1).float().mean()), 6)} if data.classes else {}),
+        **({"top1": round(float(hits(answers, labels, 1).float().mean()), 6)} if counts else {}),
     }
     return plain.write(shard, logits, facts).facts

@@ -6,12 +6,13 @@ done, which takes neither torch nor DALI; `work` does it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Teacher
-from stillroom.pipeline.models.weights_digest import weights_digest
+from stillroom.pipeline.config.weights_names import WHOLE, parse_weights
+from stillroom.pipeline.models.weights.digest import weights_digest
+from stillroom.pipeline.models.weights.location import at_hand, fetch, refuse_missing
 from stillroom.stages.run.figure_lines import figure_lines
 from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.storage.cache.layout import (
@@ -27,6 +28,7 @@ from stillroom.storage.cache.layout import (
 from stillroom.storage.cache.teacher_logits import TeacherInfo
 from stillroom.storage.codecs.kinds import kind_of
 from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.errors import MissingObjectError, ModelError, StillroomError
 from stillroom.storage.ledger.fingerprint import Fingerprint, fingerprint_digest, stated
 from stillroom.storage.writers.array_encoder import refuse_other_teacher
 
@@ -117,8 +119,10 @@ def _refuse_other_teacher(config: Config, section: Teacher, stored: TeacherInfo)
         "graph": section.graph,
         "codec": config.cache.codec,
     }
-    if Path(section.weights).is_file():
-        wanted["weights"] = weights_digest(section.weights)
+    if (weights := at_hand(section)) is not None:
+        wanted["weights"] = weights_digest(weights)
+    if section.checkpoint_key is not None:
+        wanted["checkpoint_key"] = None if section.checkpoint_key in WHOLE else section.checkpoint_key
     for field, value in (("mean", section.mean), ("std", section.std)):
         if value is not None:
             wanted[field] = list(value)
@@ -153,7 +157,53 @@ def homes(config: Config, task: Task) -> Sequence[RecordLocation]:
 def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[str]:  # noqa: ARG001
     """How good a teacher is on the evaluation set, and what its codec lost."""
     evaluated = {name: result for name, result in results.items() if name.endswith(f"/{EVALUATION}")}
-    return [*figure_lines(evaluated, ("samples", "top1", "top5")), *of_blocks(results)]
+    chosen = {name: result for name, result in results.items() if "weights" in result}
+    return [
+        *figure_lines(chosen, ("weights",)),
+        *figure_lines(evaluated, ("samples", "top1", "top5")),
+        *of_blocks(results),
+    ]
+
+
+def prepare(config: Config) -> None:
+    """Fetch weights that are not here, for teachers that are not done; then all who share the work find them."""
+    away = [section for section in config.teacher if parse_weights(section.model, section.weights) is not None]
+    away = [section for section in away if at_hand(section) is None]
+    if away:
+        left = _left(config)
+        for section in away:
+            if section.name in left:
+                refuse_missing(section)
+                fetch(section)
+
+
+def look_ahead(config: Config) -> None:
+    """Refuse teachers whose weights will be missing, as far as it can be told without a network.
+
+    Raises:
+        ModelError: names them.
+    """
+    lacking = []
+    for section in config.teacher:
+        try:
+            refuse_missing(section)
+        except ModelError as error:
+            lacking.append((section.name, error))
+    left = _left(config) if lacking else ()
+    for name, found in lacking:
+        if name in left:
+            raise found
+
+
+def _left(config: Config) -> set[str]:
+    """Names of the teachers that have something left to do, as far as it is known."""
+    try:
+        check = done(config)
+        return {section_of(config, task).name for task in tasks(config) if not check(task)}
+    except MissingObjectError:
+        return {section.name for section in config.teacher}  # no data, or no cache, as yet
+    except StillroomError:
+        return set()  # the stages themselves say what is wrong
 
 
 STAGE = Stage(
@@ -168,4 +218,6 @@ STAGE = Stage(
     asks_teacher=True,
     details=details,
     notes=notes,
+    prepare=prepare,
+    look_ahead=look_ahead,
 )

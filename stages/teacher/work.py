@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from stillroom.pipeline.models.teacher import LoadedTeacher, first_not_finite
 from stillroom.pipeline.rng.philox import philox4x32, split
 from stillroom.pipeline.rng.seeds import CANARIES
 from stillroom.pipeline.teacher.evaluation import EvaluationSet
-from stillroom.stages.ingest.class_names import classes_of
+from stillroom.stages.ingest.class_names import classes_of, labels_count
 from stillroom.stages.run.resources import backend_of, threads_of
 from stillroom.stages.run.stage import Advance, Task
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import Layout, canary_place, evaluation_task, layout_task, pilot_task
 from stillroom.storage.cache.teacher_logits import TeacherInfo
 from stillroom.storage.dataset.dataset import Dataset
+from stillroom.storage.dataset.index import NO_LABEL
 from stillroom.storage.errors import ModelError
 from stillroom.storage.writers.block import BlockWriter
 from stillroom.storage.writers.teacher import TeacherWriter
@@ -67,11 +69,12 @@ def work(config: Config, task: Task, advance: Advance) -> Mapping[str, Any]:
         writer.refuse_other_teacher(there)
     if task.name == layout_task(section.name, config.views.count):
         writer.lay_out()
-        return {"views": config.views.count}
+        return {"views": config.views.count, **({"weights": teacher.note} if teacher.note else {})}
     if plain_views.is_plain(section, task):
         return run_plain(config, writer, data, section, task, advance)
     if evaluates:
-        return _evaluate(config, writer, teacher, advance)
+        counts = labels_count(config, data, Dataset(config.eval_place), section)
+        return _evaluate(config, writer, teacher, advance, labelled=counts)
     return _teach_block(config, cache, data, writer, section, task, advance)
 
 
@@ -82,6 +85,8 @@ def _teach_block(
     started = time.perf_counter()
     maker = block_maker(config, section, classes_of(config, data, section), cache.layout.slots)
     index = data.index(shard)
+    if not labels_count(config, data, data, section):
+        index = replace(index, label=np.full_like(index.label, NO_LABEL))
     per_block = cache.layout.views_per_block
     keep = writer.canaries_of(shard, block)
     coming = BlockWriter(writer, shard, block, config.render.memory_mb * 2**20)
@@ -105,7 +110,9 @@ def _teach_block(
     return coming.finish(made.digests, canaries, facts).facts
 
 
-def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance) -> Mapping[str, Any]:
+def _evaluate(
+    config: Config, writer: TeacherWriter, teacher: LoadedTeacher, advance: Advance, *, labelled: bool
+) -> Mapping[str, Any]:
     data = Dataset(config.eval_place)
     views = EvaluationSet(
         data,
@@ -125,11 +132,11 @@ def _evaluate(config: Config, writer: TeacherWriter, teacher: LoadedTeacher, adv
             f"teacher {teacher.name!r} gave a logit that is not finite for sample {views.key(wrong)!r} of the "
             "evaluation data; nothing was written. Check its weights, or use float32"
         )
-    accuracy = views.accuracy(logits)
+    accuracy = views.accuracy(logits, labelled=labelled)
+    figures = {"top1": accuracy.top1, "top5": accuracy.top5}
     facts = {
         "samples": data.samples,
-        "top1": round(accuracy.top1, 6),
-        "top5": round(accuracy.top5, 6),
+        **{name: round(value, 6) for name, value in figures.items() if value is not None},
         "entropy": round(float(entropy(logits).mean()), 6),
     }
     writer.write_evaluation(on_evaluation_set(config, teacher.fingerprint), logits.numpy(), facts)

@@ -34,8 +34,9 @@ def recheck_evaluation(config: Config, name: str) -> Finding:
         raise
     except StillroomError as error:
         return failed("", str(error))
-    if logits.shape != (data.samples, len(data.classes)):
-        return failed("", f"logits are of shape {logits.shape}, not {(data.samples, len(data.classes))}")
+    wanted = data.samples, cache.teacher(name).info.classes
+    if logits.shape != wanted:
+        return failed("", f"logits are of shape {logits.shape}, not {wanted}")
     finding.checked[CHECK] = len(logits)
     wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(wrong):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from stillroom.pipeline.rng.seeds import CHECKS
 from stillroom.stages.ingest.class_names import classes_of
 from stillroom.stages.run.build_cache import built_once
 from stillroom.stages.run.resources import threads_of
-from stillroom.stages.teacher.worker_cache import loaded_teacher
+from stillroom.stages.teacher.worker_cache import can_be_asked, loaded_teacher
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.cache.layout import block_task, canary_place
 from stillroom.storage.codecs.kinds import kind_of
@@ -64,7 +63,7 @@ class Checked:
 
 def teacher_at_hand(section: Teacher, classes: tuple[str, ...]) -> LoadedTeacher | None:
     """A teacher of the config; None where its weights are not at hand."""
-    return loaded_teacher(section, classes) if Path(section.weights).is_file() else None
+    return loaded_teacher(section, classes) if can_be_asked(section) else None
 
 
 def bound_of(config: Config, section: Teacher) -> float:
@@ -122,7 +121,8 @@ def recheck_shard(config: Config, cache: Cache, name: str, shard: int) -> Checke
         )
         return checked
     if teacher is None:
-        checked.skipped.append(f"teacher {name} was not asked again: its weights {section.weights} are not here")
+        what = f"weights {section.weights} are" if section.weights else "module is"
+        checked.skipped.append(f"teacher {name} was not asked again: its {what} not here")
     index, seeds = data.index(shard), cache.seeds(shard)
     images = data.images(shard, index, config.render.encoded)
     # Rendered by another version, a view that differs says nothing about the cache.

@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from stillroom.pipeline.config.sections import Student
-from stillroom.pipeline.models.factory import Weights, build_model, start_from
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.models.weights.load import Weights, start_from
 from stillroom.pipeline.train.optimizers import build_optimizer, rate_at, schedule_of
 from stillroom.storage.errors import ModelError
 

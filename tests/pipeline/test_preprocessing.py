@@ -5,7 +5,8 @@ import json
 import pytest
 
 from stillroom.pipeline.config.config import parse_config
-from stillroom.pipeline.models.factory import Weights, build_model, preprocessing_of
+from stillroom.pipeline.models.factory import build_model, preprocessing_of
+from stillroom.pipeline.models.weights.load import Weights
 from stillroom.storage.errors import ConfigError, ModelError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -426,7 +426,7 @@ def a_checkpoint():
         lambda path: torch.save([torch.zeros(3)], path),
         lambda path: torch.save(torch.zeros(3), path),
         lambda path: torch.save({"state_dict": 3}, path),
-        lambda path: torch.save(a_checkpoint(), path),
+        lambda path: torch.save({"optimizer": a_checkpoint()["model"], "lr": 0.1}, path),
         lambda path: torch.save({"state_dict": a_checkpoint()}, path),
     ],
     ids=[
@@ -438,7 +438,7 @@ def a_checkpoint():
         "list",
         "tensor",
         "number",
-        "checkpoint",
+        "under no known key",
         "nested",
     ],
 )

@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 from trials import images
 
-from stillroom.pipeline.models.factory import build_model, load_weights, read_weights
+from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.models.weights.load import load_weights, read_weights
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import DataError, ModelError
 from stillroom.storage.ledger.ledger import Ledger

@@ -15,6 +15,7 @@ from stillroom.stages.teacher.stage import on_evaluation_set
         ("timm:resnet50", "bicubic-antialias", 0.95),
         ("timm:vit_base_patch16_224", "bicubic-antialias", 0.9),
         ("torchvision:resnet50", "bilinear-antialias", 224 / 232),
+        ("torchvision:resnet50?weights=IMAGENET1K_V1", "bilinear-antialias", 224 / 256),
         ("torchvision:mobilenet_v3_small", "bilinear-antialias", 0.875),
     ],
 )
@@ -23,7 +24,19 @@ def test_libraries_state_how_a_model_is_evaluated(model, resize, crop):
     assert (found.resize, found.crop) == (resize, pytest.approx(crop))
 
 
-@pytest.mark.parametrize("model", ["timm:no_such_model", "torchvision:no_such_model", "mine:tiny"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "timm:no_such_model",
+        "torchvision:no_such_model",
+        "mine:tiny",
+        "python:own",
+        "torchvision:resnet50?weights=NONE",
+    ],
+)
+    "model",
+    ["timm:no_such_model", "torchvision:no_such_model", "mine:tiny", "python:own", "torchvision:resnet50?weights=NONE"],
+)
 def test_what_nobody_states_is_not_made_up(model):
     assert own_preprocessing(model) is None
 

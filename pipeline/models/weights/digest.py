@@ -14,11 +14,16 @@ def weights_digest(path: str) -> str:
         ModelError: there is no such file.
     """
     if not Path(path).is_file():
-        if "://" in path:
-            raise ModelError(f"weights {path} are at a URL; they are read from a local file: copy them, give its path")
-        raise ModelError(f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict")
+        raise ModelError(missing(path))
     status = Path(path).stat()
     return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+def missing(path: str) -> str:
+    """What is said of a file of weights that is not there."""
+    if "://" in path:
+        return f"weights {path} are at a URL; they are read from a local file: copy them, give its path"
+    return f"weights {path} do not exist; give a .safetensors file, or a .pth with a state dict"
 
 
 @lru_cache(maxsize=8)
