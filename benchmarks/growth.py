@@ -102,8 +102,8 @@ def load(cache, data, recipe, shard, view, *rest):
     count = data.sizes[shard]
     seeds = cache.seeds(shard)
     views = Views({"crop": np.zeros((count, 4), np.int32), "flip": np.zeros(count, np.int32)})
-    partner, share = recipe.mixing.draw(seeds, view)
-    return ShardViews(shard, view, None, (), views, partner, share, recipe.mixing.pair_order(seeds, view), (), {})
+    mix = recipe.mixing.draw(seeds, view)
+    return ShardViews(shard, view, None, (), views, mix, recipe.mixing.pair_order(seeds, view), (), {})
 epoch_reader.load_shard = load
 with tempfile.TemporaryDirectory() as folder:
     config = simulated.simulate(Path(folder), simulated.Plan(int(sys.argv[2]), 1, per_block=1, canaries=0), 0.0)

@@ -34,9 +34,6 @@ def test_libraries_state_how_a_model_is_evaluated(model, resize, crop):
         "torchvision:resnet50?weights=NONE",
     ],
 )
-    "model",
-    ["timm:no_such_model", "torchvision:no_such_model", "mine:tiny", "python:own", "torchvision:resnet50?weights=NONE"],
-)
 def test_what_nobody_states_is_not_made_up(model):
     assert own_preprocessing(model) is None
 
