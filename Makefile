@@ -94,7 +94,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 # Some fifty minutes; figures of a machine that does other things at the time are worth little.
-BENCHMARKS := loader gil replay_tax teacher_stage online cache_rows codecs growth
+BENCHMARKS := loader operations gil replay_tax teacher_stage online cache_rows codecs growth
 
 bench: setup
 	for each in $(BENCHMARKS); do $(BIN)/python benchmarks/$$each.py || exit 1; done

@@ -25,6 +25,7 @@ TINY = {
     ],
     "cache_rows": ["--classes", "20", "--rounds", "1"],
     "gil": ["--samples", "40", "--size", "32", "--batch", "8", "--rounds", "1"],
+    "operations": ["--only", "posterize", "--rounds", "1", "--size", "32"],
     "growth": ["--parts", "plans", "--largest", "1000", "--out", "."],
 }
 
