@@ -203,3 +203,15 @@ def test_steps_act_in_their_order(photographs):
 def test_a_matrix_that_moves_nothing_leaves_every_pixel(photographs):
     still = affine((1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1, NEAREST, FILL)
     assert np.array_equal(ours(photographs, still), photographs)
+
+
+def test_each_kind_of_step_has_a_reference():
+    """Those of levels and of geometry stand in the tables above; the others have a test of their own."""
+    tables = {int(steps[0, 0, 0]) for _, _, steps, *_ in LEVELS} | {Kind.AFFINE}
+    alone = {Kind.SOLARIZE_ADD, Kind.BLUR, Kind.SHIFT, Kind.ERASE, Kind.MIRROR}
+    assert tables | alone | {Kind.NOTHING} == set(Kind)
+
+
+@pytest.mark.parametrize(("axis", "change"), [(1, ImageOps.mirror), (2, ImageOps.flip)])
+def test_mirrors_are_pillows(photographs, axis, change):
+    assert np.array_equal(ours(photographs, step(Kind.MIRROR, 1, axis)), theirs(photographs, change))

@@ -14,6 +14,7 @@ from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.config.sections import Views as Settings
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
+from stillroom.storage.errors import ConfigError
 
 COUNT, SIZE = 24, 48
 SEEDS = np.arange(COUNT, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -41,34 +42,52 @@ def every():
 
 RECIPES = {
     **{name: lambda name=name: Settings.model_validate({"preset": name}).recipe for name in PRESETS},
-    "every operation": lambda: Recipe.of(every(), hue=0.1, resize="bicubic-antialias"),
+    "every operation": lambda: Recipe.of(every(), resize="bicubic-antialias"),
+    "every operation, and DALI's": lambda: Recipe.of(every(), hue=0.1),
     "centre": lambda: Recipe.of([made({"op": "pad_crop"})], crop="centre", crop_share=0.9),
 }
 
 
-def render(images, recipe, drawn, rows, batch, threads):
-    renderer = Renderer((SIZE,), batch, views=len(drawn), operations=recipe.acting, threads=threads)
+def render(images, recipe, drawn, rows, batch, threads, backend="dali-cpu"):
+    renderer = Renderer((SIZE,), batch, views=len(drawn), operations=recipe.acting, backend=backend, threads=threads)
     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     requests = [Request([images[row] for row in part], [views.take(part) for views in drawn]) for part in parts]
     pixels = torch.cat([found[0] for found in renderer.stream(requests)], dim=1)
     return pixels[:, torch.from_numpy(np.argsort(rows))]
 
 
+@pytest.mark.parametrize("backend", ["integer-cpu", "dali-cpu"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_view_does_not_depend_on_batch_order_threads_or_branches(images, sizes, name):
+def test_a_view_does_not_depend_on_batch_order_threads_or_branches(images, sizes, name, backend):
     recipe = RECIPES[name]()
+    if backend == "integer-cpu" and not recipe.in_integers:
+        with pytest.raises(ConfigError, match=r"'colour' is one of DALI's"):
+            Renderer((SIZE,), 1, operations=recipe.acting, backend=backend)
+        return
     drawn = [draw_views(recipe, SEEDS, view, *sizes) for view in range(3)]
     rows = np.arange(COUNT)
-    reference = torch.cat([render(images, recipe, [views], rows, 64, 1) for views in drawn])
+    reference = torch.cat([render(images, recipe, [views], rows, 64, 1, backend) for views in drawn])
     for batch, threads in ((1, 1), (7, 2), (64, 2)):
-        assert torch.equal(render(images, recipe, drawn, rows, batch, threads), reference)
+        assert torch.equal(render(images, recipe, drawn, rows, batch, threads, backend), reference)
     shuffled = np.random.default_rng(0).permutation(COUNT)
-    assert torch.equal(render(images, recipe, drawn[1:2], shuffled, 5, 2)[0], reference[1])
+    assert torch.equal(render(images, recipe, drawn[1:2], shuffled, 5, 2, backend)[0], reference[1])
     assert not torch.equal(reference[0], reference[1]) or name == "centre"
 
 
+def test_backends_differ_by_what_their_resize_rounds(images, sizes):
+    """Before any operation, by a level at most but at the edges of antialiased views."""
+    for resize in ("bilinear", "bilinear-antialias", "bicubic-antialias"):
+        recipe = Recipe.of(resize=resize, mixup=False)
+        drawn = [draw_views(recipe, SEEDS, 0, *sizes)]
+        rows = np.arange(COUNT)
+        found = [render(images, recipe, drawn, rows, 24, 1, name)[0].int() for name in ("integer-cpu", "dali-cpu")]
+        apart = (found[0] - found[1]).abs()[:, 3:-3, 3:-3]
+        assert apart.max() <= 1
+        assert apart.float().mean() < 0.01
+
+
 def test_every_size_of_a_view_is_painted(images, sizes):
-    recipe = RECIPES["every operation"]()
+    recipe = RECIPES["every operation, and DALI's"]()
     views = draw_views(recipe, SEEDS, 0, *sizes)
     both = next(Renderer((SIZE, 32), COUNT, operations=recipe.acting, threads=1).stream([Request(images, [views])]))
     alone = next(Renderer((32,), COUNT, operations=recipe.acting, threads=1).stream([Request(images, [views])]))
