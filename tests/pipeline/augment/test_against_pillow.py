@@ -174,12 +174,12 @@ def test_pad_and_crop_moves_by_whole_pixels(photographs, down, right):
 
 @pytest.mark.parametrize("mode", [0, 1, 2], ids=["constant", "color", "noise"])
 def test_erasing_overwrites_its_box_alone(photographs, mode):
-    edges = (0.25, 0.125, 0.5, 0.3)
+    edges = (0.254, 0.129, 0.504, 0.304)
     steps = step(Kind.ERASE, 1, *map(fixed, edges), packed(mode, FILL), 12345, -6789)
     found = ours(photographs, steps)
-    top, left, height, width = (round(edge * SIZE) for edge in edges)
+    top, left, height, width = edges
     inside = np.zeros((SIZE, SIZE), bool)
-    inside[top : top + height, left : left + width] = True
+    inside[round(top * SIZE) : round((top + height) * SIZE), round(left * SIZE) : round((left + width) * SIZE)] = True
     assert np.array_equal(found[:, ~inside], photographs[:, ~inside])
     box = found[:, inside].astype(float)
     if mode == 0:

@@ -8,10 +8,12 @@ import torch
 from cases import CASES, made
 from PIL import Image
 
+from stillroom.pipeline.augment.operation import PixelOperation
 from stillroom.pipeline.augment.operations.geometry.vertical_flip import VerticalFlip
 from stillroom.pipeline.augment.presets import PRESETS
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.config.sections import Views as Settings
+from stillroom.pipeline.pixels.painter import Painter
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.storage.errors import ConfigError
@@ -72,6 +74,17 @@ def test_a_view_does_not_depend_on_batch_order_threads_or_branches(images, sizes
     shuffled = np.random.default_rng(0).permutation(COUNT)
     assert torch.equal(render(images, recipe, drawn[1:2], shuffled, 5, 2, backend)[0], reference[1])
     assert not torch.equal(reference[0], reference[1]) or name == "centre"
+
+
+@pytest.mark.parametrize("backend", ["integer-cpu", "dali-cpu"])
+def test_a_view_is_the_plain_one_with_its_steps_carried_out(images, sizes, backend):
+    recipe, plain = Recipe.of(every(), mixup=False), Recipe.of([VerticalFlip()], mixup=False)
+    drawn, rows = draw_views(recipe, SEEDS, 0, *sizes), np.arange(COUNT)
+    found = render(images, recipe, [drawn], rows, 24, 1, backend)[0]
+    first = Views({item.op: drawn.drawn[item.op] for item in plain.acting})
+    wanted = render(images, plain, [first], rows, 24, 1, backend)[0].clone()
+    Painter(1).paint(wanted, [drawn.drawn[item.op] for item in recipe.acting if isinstance(item, PixelOperation)])
+    assert torch.equal(found, wanted)
 
 
 def test_backends_differ_by_what_their_resize_rounds(images, sizes):
