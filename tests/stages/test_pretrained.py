@@ -242,6 +242,17 @@ def test_a_cache_that_is_filled_misses_no_weights(hub, config, tmp_path, weights
         call(config(teacher={"weights": str(path)}, views={"count": 8}), "ingest", "teacher")
 
 
+def test_a_students_missing_weights_are_found_before_ingest_unless_another_student_leaves_them(config, tmp_path):
+    made = config(teacher={"weights": "absent.pth"}, student={"weights": str(tmp_path / "absent.pth")})
+    for names in (["ingest", "student"], ["train-many"]):
+        with pytest.raises(ModelError, match=r"student 'student': weights \S+/absent.pth do not exist"):
+            call(made, *names, dry_run=True)
+    first, second = made.student[0].model_copy(update={"name": "first", "weights": None}), made.student[0]
+    place = made.student_place(first).local("weights.safetensors")
+    after = second.model_copy(update={"weights": str(place)})
+    assert call(made.model_copy(update={"student": (first, after)}), "ingest", "student", dry_run=True) == 0
+
+
 @pytest.mark.parametrize(
     ("model", "name", "named"),
     [
