@@ -217,7 +217,15 @@ def test_objects_in_an_npz_are_not_unpickled(tmp_path):
 
 
 def section(path, **more):
-    return Teacher(name="t", model=MODEL, weights=str(path), size=32, **more)
+    return Teacher(**{"name": "t", "model": MODEL, "weights": str(path), "size": 32} | more)
+
+
+def test_images_of_a_size_that_a_model_does_not_take_are_refused_by_the_setting(tmp_path):
+    name = "timm:vit_tiny_patch16_224"
+    safetensors.torch.save_file(build_model(name, 3).state_dict(), tmp_path / "w.safetensors")
+    teacher = load_teacher(section(tmp_path / "w.safetensors", model=name), CLASSES)
+    with pytest.raises(ModelError, match=r"teacher 't' does not take images of 32 pixels: .*; set size in its"):
+        teacher(torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(
