@@ -70,6 +70,13 @@ class Config(Section):
         shares = student.teacher_weights or (1.0,)
         if not all(0.0 <= share < inf for share in shares) or sum(shares) <= 0:
             raise ValueError(f"student {student.name!r}: teacher_weights are shares, 0 or more, and not all 0")
+        if student.target == "online":
+            for item in self.teachers_of(student):
+                if not item.weights:
+                    raise ValueError(
+                        f'student {student.name!r} has target = "online", and teacher {item.name!r} is a module that '
+                        'only its Python program has; use target = "cache"'
+                    )
         if student.target != "cache":
             for key, stated in (("design", student.design != "consistent"), ("several teachers", len(asked) > 1)):
                 if stated:

@@ -87,7 +87,13 @@ class LoadedTeacher:
         count, missing = len(images), self.batch_size - len(images) if self.one_shape else 0
         if missing:
             images = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)])
-        logits = (self.graph or self.forward)(images)
+        try:
+            logits = (self.graph or self.forward)(images)
+        except AssertionError as error:  # how models of timm and torchvision refuse images of another size
+            raise ModelError(
+                f"teacher {self.name!r} does not take images of {images.shape[-1]} pixels: {error}; set size in its "
+                "[[teacher]] table"
+            ) from error
         wanted = [len(images), self.classes]
         if not (isinstance(logits, torch.Tensor) and logits.is_floating_point() and list(logits.shape) == wanted):
             raise ModelError(

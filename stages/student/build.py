@@ -11,6 +11,7 @@ from stillroom.pipeline.device.distributed import Ranks
 from stillroom.pipeline.models.factory import build_model, preprocessing_of
 from stillroom.pipeline.models.teacher import load_teacher
 from stillroom.pipeline.models.weights.load import read_weights, start_from
+from stillroom.pipeline.models.weights.state_dict import IN_TRAINING
 from stillroom.pipeline.render.backend import Backend, backend_at_hand
 from stillroom.pipeline.replay.codec_guarantee import Faithfulness, faithfulness
 from stillroom.pipeline.replay.shared_pass import SharedPass, StudentRequest
@@ -108,7 +109,7 @@ def trainer_of(config: Config, student: Student, data: Dataset, steps: int, rank
     """
     torch.manual_seed(student.seed)
     model = build_model(student.model, len(student_classes(config, student, data)))
-    weights = read_weights(student.weights) if student.weights is not None else None
+    weights = read_weights(student.weights, order=IN_TRAINING) if student.weights is not None else None
     if weights is not None:
         start_from(model, student.model, weights)
     preprocessing = preprocessing_of(model, weights)

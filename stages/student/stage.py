@@ -6,19 +6,21 @@ One task per student. Its weights, its figures and what it was made from are lef
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from stillroom.pipeline.config.config import Config
 from stillroom.pipeline.config.sections import Student
 from stillroom.pipeline.device.distributed import Ranks
+from stillroom.pipeline.models.weights.digest import missing
 from stillroom.pipeline.replay.shared_pass import SharedPass
 from stillroom.pipeline.teacher.evaluation import EvaluationSet
 from stillroom.stages.run.figure_lines import figure_lines
-from stillroom.stages.run.places import STUDENT_TASK
+from stillroom.stages.run.places import STUDENT_TASK, WEIGHTS
 from stillroom.stages.run.stage import Advance, RecordLocation, Results, Stage, Task
 from stillroom.stages.teacher.seeds import open_cache
 from stillroom.storage.dataset.dataset import Dataset
-from stillroom.storage.errors import MissingObjectError, StillroomError
+from stillroom.storage.errors import MissingObjectError, ModelError, StillroomError
 from stillroom.storage.ledger.ledger import Ledger
 
 from .build import evaluation_of, faithfulness_of, pass_of
@@ -158,6 +160,20 @@ def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[s
     return figure_lines(results, ("top1", "top5", "kl"))
 
 
+def look_ahead(config: Config) -> None:
+    """Refuse students that are to start from weights that are not there, and that no student of this run leaves.
+
+    Raises:
+        ModelError: names the weights.
+    """
+    left_here = {config.student_place(student).local(WEIGHTS) for student in config.student}
+    for student in config.student:
+        if student.weights is None or Path(student.weights).is_file() or Path(student.weights) in left_here:
+            continue
+        if not Ledger(config.student_place(student)).has(STUDENT_TASK):
+            raise ModelError(f"student {student.name!r}: {missing(student.weights)}")
+
+
 STAGE = Stage(
     "student",
     "views",
@@ -169,4 +185,5 @@ STAGE = Stage(
     notes=notes,
     ranks="together",
     details=details,
+    look_ahead=look_ahead,
 )

@@ -75,4 +75,5 @@ STAGE = Stage(
     notes=alone.notes,
     ranks="together",
     details=details,
+    look_ahead=alone.look_ahead,
 )

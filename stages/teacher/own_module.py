@@ -14,11 +14,13 @@ import torch
 from stillroom.pipeline.config.config import Config, load_config
 from stillroom.pipeline.models.factory import Preprocessing
 from stillroom.pipeline.models.given import Module, given_teacher
+from stillroom.pipeline.models.teacher import LoadedTeacher
 from stillroom.stages.ingest.class_names import classes_of
 from stillroom.stages.run.executor import InProcess, execute
 from stillroom.stages.run.progress import NoProgress, make_progress
 from stillroom.stages.run.registry import stage_named
 from stillroom.storage.cache.cache import Cache
+from stillroom.storage.cache.layout import pilot_task
 from stillroom.storage.dataset.dataset import Dataset
 from stillroom.storage.errors import ConfigError, StoreError
 from stillroom.storage.writers.array_encoder import refuse_other_teacher
@@ -93,12 +95,21 @@ def teacher(
         cache = open_cache(alone, data, writing=False)
         if name in cache.teachers:
             refuse_other_teacher(name, cache.place, cache.teacher(name).info.fingerprint, ready.fingerprint)
+        else:
+            _forget_other_pilot(cache, name, ready)
         with given(ready):
             execute(stage_named("teacher"), alone, executor, shown)
             if verify:
                 found = execute(stage_named("verify"), whole, executor, shown, again=True).concluded
                 _refuse_bad(found or {})
     return open_cache(alone, data, writing=False)
+
+
+def _forget_other_pilot(cache: Cache, name: str, ready: LoadedTeacher) -> None:
+    """Where the codec is fitted to a pilot, and only that is there, it may be of the module's last version."""
+    pilot = cache.ledger.get(pilot_task(name))
+    if pilot is not None and pilot.facts["made_from"]["teacher"] != ready.fingerprint:
+        cache.ledger.drop(pilot_task(name))
 
 
 def _refuse_bad(found: Mapping[str, Any]) -> None:

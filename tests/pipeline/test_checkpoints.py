@@ -14,7 +14,8 @@ from trials.checkpoints import FORMS, other
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.factory import build_model
 from stillroom.pipeline.models.teacher import load_teacher
-from stillroom.pipeline.models.weights.load import load_weights, read_weights
+from stillroom.pipeline.models.weights.load import load_weights, read_weights, start_from
+from stillroom.pipeline.models.weights.state_dict import IN_TRAINING
 from stillroom.storage.errors import ModelError
 
 CLASSES = ("apple", "pear", "quince")
@@ -56,6 +57,13 @@ def test_of_averaged_weights_and_others_the_averaged_are_taken_and_it_is_said(mo
     path = FORMS[form](model, tmp_path)
     assert loaded(path)[1] == f"of {path}, {taken} is taken, and not {left} (checkpoint_key chooses)"
     assert_same(loaded(path, key=left)[0], other(model))
+
+
+def test_a_student_starts_from_the_weights_in_training_as_it_always_did(model, tmp_path):
+    path = checkpoints.of_timm_with_ema(model, tmp_path)
+    found = build_model(MODEL, 3)
+    start_from(found, MODEL, read_weights(str(path), order=IN_TRAINING))
+    assert_same(found, other(model))
 
 
 def test_what_is_beside_a_model_in_lightnings_module_is_left_out_and_it_is_said(model, tmp_path):
@@ -209,7 +217,15 @@ def test_objects_in_an_npz_are_not_unpickled(tmp_path):
 
 
 def section(path, **more):
-    return Teacher(name="t", model=MODEL, weights=str(path), size=32, **more)
+    return Teacher(**{"name": "t", "model": MODEL, "weights": str(path), "size": 32} | more)
+
+
+def test_images_of_a_size_that_a_model_does_not_take_are_refused_by_the_setting(tmp_path):
+    name = "timm:vit_tiny_patch16_224"
+    safetensors.torch.save_file(build_model(name, 3).state_dict(), tmp_path / "w.safetensors")
+    teacher = load_teacher(section(tmp_path / "w.safetensors", model=name), CLASSES)
+    with pytest.raises(ModelError, match=r"teacher 't' does not take images of 32 pixels: .*; set size in its"):
+        teacher(torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(

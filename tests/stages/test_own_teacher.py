@@ -94,6 +94,27 @@ def test_what_was_stopped_goes_on_with_what_is_left(config, ensemble):
     assert ensemble.asked - asked == 3, "nothing was left to do"
 
 
+def test_a_pilot_of_the_modules_last_version_is_made_again(config, ensemble):
+    made = config(cache={"codec": "transform", "pilot_samples": 24})
+    ensemble.fails_at = 3 + 13  # the pilot asks about each of 4 views of 3 data shards
+    with pytest.raises(KeyboardInterrupt):
+        teach(made, ensemble)
+    ledger = Cache(made.cache_place).ledger
+    before = ledger.get("teachers/own/pilot")
+    assert not blocks(made)
+    ledger.drop("teachers/own/layout/000004")
+    made.cache_place.delete("teachers/own/zarr.json")
+    ensemble.fails_at = None
+    teach(made, ensemble, version="2")
+    after = ledger.get("teachers/own/pilot")
+    assert [record.facts["made_from"]["teacher"]["version"] for record in (before, after)] == ["1", "2"]
+
+
+def test_a_student_with_it_in_the_loop_is_refused_by_the_config(config):
+    with pytest.raises(ConfigError, match="is a module that only its Python program has"):
+        config(student={"target": "online"})
+
+
 @pytest.mark.parametrize("left", ["all", "none"])
 @pytest.mark.parametrize(("change", "field"), [("weights", "weights"), ("version", "version"), ("mean", "mean")])
 def test_another_module_under_the_name_is_refused_by_what_differs(config, ensemble, change, field, left):

@@ -1,6 +1,7 @@
 """Weights of a file into a model, whatever wrote it: as they are, by the names' own fit, or by the library's code."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from .checkpoint import first_line, read_checkpoint
 from .conversions import converted, load_npz, pretrained_of_timm
 from .digest import weights_digest
 from .names import Fitted, fit_names
-from .state_dict import find_state_dict
+from .state_dict import ORDER, find_state_dict
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class Weights:
         return tuple(str(name) for name in names) if isinstance(names, list) else None
 
 
-def read_weights(path: str, key: str | None = None, *, pretrained: bool = False) -> Weights:
+def read_weights(
+    path: str, key: str | None = None, *, order: Sequence[str] = ORDER, pretrained: bool = False
+) -> Weights:
     """A state dict from a local file.
 
     Args:
         path: of the file.
         key: which of several state dicts; see `state_dict.find_state_dict`.
+        order: of the keys that are looked for, where `key` names none.
         pretrained: whether they are a library's own.
 
     Raises:
@@ -59,7 +63,7 @@ def read_weights(path: str, key: str | None = None, *, pretrained: bool = False)
     sha256 = weights_digest(path)
     content, metadata = read_checkpoint(path)
     try:
-        found = find_state_dict(content, key)
+        found = find_state_dict(content, key, order)
     except ValueError as error:
         raise ModelError(f"weights {path} cannot be read as tensors alone: {error}") from error
     return Weights(found.state, sha256, metadata, path, found.key, found.others, pretrained)

@@ -3,7 +3,7 @@
 Knows nothing of models: whether the names fit one is `names`' work.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ ORDER = (
     "params",
 )
 """Keys of state dicts, in the order in which they are looked for: averaged weights first, since they are the better."""
+IN_TRAINING = ("state_dict", *(key for key in ORDER if key != "state_dict"))
+"""The same for a student that starts from weights, as the first version took them: it is trained on."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Found:
     others: tuple[str, ...] = ()
 
 
-def find_state_dict(content: Any, key: str | None = None) -> Found:
+def find_state_dict(content: Any, key: str | None = None, order: Sequence[str] = ORDER) -> Found:
     """The state dict that a checkpoint holds.
 
     Args:
         content: of the file.
-        key: which of several: a key, then nested keys or a prefix of names, after dots. None: the first of `ORDER`,
+        key: which of several: a key, then nested keys or a prefix of names, after dots. None: the first of `order`,
             where the file is no state dict itself.
+        order: keys in the order in which they are looked for.
 
     Raises:
         ValueError: there is none; says what is there, as the end of a sentence.
@@ -57,7 +60,7 @@ def find_state_dict(content: Any, key: str | None = None) -> Found:
     if _is_state_dict(content):
         return Found(dict(content), None)
     held = _held(content)
-    known = [name for name in ORDER if name in held]
+    known = [name for name in order if name in held]
     if known:
         return Found(dict(content[known[0]]), known[0], tuple(name for name in held if name != known[0]))
     if held:
