@@ -28,6 +28,7 @@ from stillroom.pipeline.augment.operations.geometry.crop import Crop
 from stillroom.pipeline.augment.operations.geometry.flip import Flip
 from stillroom.pipeline.augment.recipe import Recipe, Views, draw_views
 from stillroom.pipeline.config.config import Config
+from stillroom.pipeline.render.backend import Backend
 from stillroom.pipeline.render.renderer import Renderer
 from stillroom.pipeline.render.request import Request
 from stillroom.pipeline.replay.loader import ReplayLoader
@@ -89,7 +90,8 @@ def ways_of(config: Config, size: int, threads: int, logits: Path) -> dict[str, 
     one_file_each(logits, len(images), len(data.classes))
     return {
         LIMIT: decode_alone(images, threads),
-        "our DALI graph alone": graph_alone(images, views, size, threads),
+        "dali-cpu alone": renderer_alone(images, views, size, threads, "dali-cpu"),
+        "integer-cpu alone": renderer_alone(images, views, size, threads, "integer-cpu"),
         "stillroom, views only": replay(""),
         "stillroom, with logits and proof": replay("t"),
         "Pillow + torchvision v2 in a DataLoader": usual(UsualDataset(images, views, size), threads),
@@ -119,8 +121,8 @@ def decode_alone(images: list[np.ndarray], threads: int) -> timing.Way:
     return run
 
 
-def graph_alone(images: list[np.ndarray], views: Views, size: int, threads: int) -> timing.Way:
-    renderer = Renderer((size,), BATCH, operations=[Crop(), Flip()], threads=threads)
+def renderer_alone(images: list[np.ndarray], views: Views, size: int, threads: int, backend: Backend) -> timing.Way:
+    renderer = Renderer((size,), BATCH, operations=[Crop(), Flip()], backend=backend, threads=threads)
     rows = [np.arange(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]
     requests = [Request([images[row] for row in part], [views.take(part)]) for part in rows]
     return lambda: sum(rendered[0].shape[1] for rendered in renderer.stream(requests * EPOCHS))
