@@ -221,8 +221,9 @@ def _refuse_other_classes(section: Teacher, weights: Weights, classes: tuple[str
     trained_on = weights.classes
     own = isinstance(section.classes, int) and trained_on is not None and len(trained_on) == section.classes
     if trained_on is not None and trained_on != classes and not own:
+        whose = "the data set" if section.classes is None else "its [[teacher]] table"
         raise ModelError(
-            f"teacher {section.name!r} was trained on {len(trained_on)} classes ({_some(trained_on)}), the data set "
+            f"teacher {section.name!r} was trained on {len(trained_on)} classes ({_some(trained_on)}), {whose} "
             f"has {len(classes)} ({_some(classes)}); give weights that were trained on these classes, or set "
             f"classes = {len(trained_on)} in [[teacher]], where they are to be the teacher's own"
         )

@@ -1,6 +1,7 @@
 """A teacher's checkpoint is read as it is: what wraps it is taken off, and what does not fit is named."""
 
 import argparse
+import os
 import types
 
 import numpy as np
@@ -14,6 +15,7 @@ from trials.checkpoints import FORMS, other
 from stillroom.pipeline.config.sections import Teacher
 from stillroom.pipeline.models.factory import build_model
 from stillroom.pipeline.models.teacher import load_teacher
+from stillroom.pipeline.models.weights.checkpoint import first_line
 from stillroom.pipeline.models.weights.load import load_weights, read_weights, start_from
 from stillroom.pipeline.models.weights.state_dict import IN_TRAINING
 from stillroom.storage.errors import ModelError
@@ -114,6 +116,23 @@ def test_harmless_records_are_passed_over_unread(model, tmp_path):
     assert_same(loaded(tmp_path / "w.pth")[0], model)
 
 
+def test_batch_norms_from_before_they_counted_their_batches_are_taken(tmp_path):
+    """As PyTorch saved before 0.4.1, and as converters save."""
+    name = "torchvision:mobilenet_v3_small"
+    model = build_model(name, 3)
+    old = {key: value for key, value in model.state_dict().items() if "num_batches_tracked" not in key}
+    safetensors.torch.save_file(old, tmp_path / "w.safetensors")
+    assert_same(loaded(tmp_path / "w.safetensors", name)[0], model)
+
+
+def test_what_torch_says_of_a_file_is_told_without_its_colours(tmp_path):
+    class Coloured(ValueError):
+        def __str__(self):
+            return "\x1b[1mbold\x1b[0m\nmore"
+
+    assert first_line(Coloured()) == "bold"
+
+
 def test_a_whole_pickled_model_is_refused_with_its_type_and_how_to_save(model, tmp_path):
     torch.save(model, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"an object of timm\.models\.\S+, whose code would run.*save_file\(") as said:
@@ -210,10 +229,19 @@ def test_an_npz_of_something_else_or_for_a_model_without_a_loader_is_refused(tmp
         loaded(tmp_path / "w.npz")
 
 
+class RunsWhenUnpickled:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
 def test_objects_in_an_npz_are_not_unpickled(tmp_path):
-    np.savez(tmp_path / "w.npz", a=np.array([{}], dtype=object))
+    np.savez(tmp_path / "w.npz", a=np.array([RunsWhenUnpickled(tmp_path / "ran")], dtype=object))
     with pytest.raises(ModelError, match="cannot be read as tensors alone"):
         loaded(tmp_path / "w.npz", "timm:test_vit")
+    assert not (tmp_path / "ran").exists()
 
 
 def section(path, **more):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -88,9 +87,18 @@ def of_ddp(model: nn.Module, folder: Path) -> Path:
 
 
 def of_compile(model: nn.Module, folder: Path) -> Path:
-    """The state dict of a compiled model, within a part of another."""
+    """The state dict of a compiled model."""
     torch.save({"model_state_dict": torch.compile(model).state_dict()}, folder / "compiled.pt")
     return folder / "compiled.pt"
+
+
+def of_compiled_parts(model: nn.Module, folder: Path) -> Path:
+    """Of a model whose parts were compiled one by one: "_orig_mod." stands within the names."""
+    parts = copy.deepcopy(model)
+    for name, part in list(parts.named_children()):
+        setattr(parts, name, torch.compile(part))
+    torch.save(parts.state_dict(), folder / "parts.pt")
+    return folder / "parts.pt"
 
 
 def of_lightning(model: nn.Module, folder: Path) -> Path:
@@ -121,13 +129,6 @@ def of_transformers(model: nn.Module, folder: Path) -> Path:
     return folder / "pytorch_model.bin"
 
 
-def before_numbers_of_batches(model: nn.Module, folder: Path) -> Path:
-    """As PyTorch saved before 0.4.1: no batch norm counted its batches."""
-    state = {name: value for name, value in model.state_dict().items() if "num_batches_tracked" not in name}
-    safetensors.torch.save_file(state, folder / "old.safetensors")
-    return folder / "old.safetensors"
-
-
 FORMS: dict[str, Callable[[nn.Module, Path], Path]] = {
     "timm": of_timm,
     "timm-ema": of_timm_with_ema,
@@ -135,9 +136,9 @@ FORMS: dict[str, Callable[[nn.Module, Path], Path]] = {
     "torchvision-ema": of_torchvision_with_ema,
     "ddp": of_ddp,
     "compile": of_compile,
+    "compiled-parts": of_compiled_parts,
     "lightning": of_lightning,
     "transformers": of_transformers,
-    "old-batch-norm": before_numbers_of_batches,
 }
 
 

@@ -141,7 +141,8 @@ def _advice(
 ) -> str:
     """What to do about what differs."""
     fitting = sum(_same(name, own, found) for name in own)
-    if head and all(name.startswith(head) and name in own and name in found for name in wrong):
+    both = all(name in own and name in found and found[name].dim() for name in wrong)
+    if head and both and all(name.startswith(head) for name in wrong):
         classes = found[wrong[0]].shape[0]
         return (
             f"; it is the classifier alone: where its {classes} classes are the teacher's own, and not the data set's, "
