@@ -71,9 +71,9 @@ def run_stages(config: Config, plan: Plan) -> int:
     if plan.dry_run:
         for stage in stages:
             _print_tasks(stage, config, plan)
-        _look_ahead(stages, config)
+        _look_ahead(stages, config, fetch=False)
         return 0
-    _look_ahead(stages, config)
+    _look_ahead(stages, config, fetch=True)
     with _met(plan) as ranks, StopRequest().listening() as stop:
         quiet = ranks is not None and not ranks.first
         with NoProgress() if quiet else make_progress() as progress:
@@ -89,11 +89,11 @@ def run_stages(config: Config, plan: Plan) -> int:
     return 0
 
 
-def _look_ahead(stages: Sequence[Stage], config: Config) -> None:
+def _look_ahead(stages: Sequence[Stage], config: Config, *, fetch: bool) -> None:
     """Refuse now what a stage would refuse only when its turn comes."""
     for stage in stages:
         if stage.look_ahead is not None:
-            stage.look_ahead(config)
+            stage.look_ahead(config, fetch)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Stage:
         asks_teacher: whether its tasks ask a teacher: what a process has built for that is kept for them.
         prepare: gets what must be there before its tasks are known. Whoever only asks for tasks does without.
         look_ahead: before the first stage of a run, and for `--dry-run`: refuses what this one will miss and no stage
-            before it makes. Fetches nothing.
+            before it makes. Its last argument: whether it may fetch what can be had already.
     """
 
     name: str
@@ -90,4 +90,4 @@ class Stage:
     asks_teacher: bool = False
     details: Callable[[Results, Mapping[str, Any] | None], Sequence[str]] | None = None
     prepare: Callable[[Config], None] | None = None
-    look_ahead: Callable[[Config], None] | None = None
+    look_ahead: Callable[[Config, bool], None] | None = None

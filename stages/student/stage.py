@@ -160,7 +160,7 @@ def details(results: Results, concluded: Mapping[str, Any] | None) -> Sequence[s
     return figure_lines(results, ("top1", "top5", "kl"))
 
 
-def look_ahead(config: Config) -> None:
+def look_ahead(config: Config, fetches: bool) -> None:  # noqa: ARG001
     """Refuse students that are to start from weights that are not there, and that no student of this run leaves.
 
     Raises:

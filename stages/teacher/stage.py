@@ -177,8 +177,8 @@ def prepare(config: Config) -> None:
                 fetch(section)
 
 
-def look_ahead(config: Config) -> None:
-    """Refuse teachers whose weights will be missing, as far as it can be told without a network.
+def look_ahead(config: Config, fetches: bool) -> None:
+    """Refuse teachers whose weights will be missing; those that have to be fetched, by fetching them, if that may be.
 
     Raises:
         ModelError: names them.
@@ -193,6 +193,8 @@ def look_ahead(config: Config) -> None:
     for name, found in lacking:
         if name in left:
             raise found
+    if fetches:
+        prepare(config)
 
 
 def _left(config: Config) -> set[str]:

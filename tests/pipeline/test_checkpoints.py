@@ -133,6 +133,29 @@ def test_what_torch_says_of_a_file_is_told_without_its_colours(tmp_path):
     assert first_line(Coloured()) == "bold"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("w.onnx", b"\x08\x07\x12\x07pytorch", "are an ONNX model; hand a session of it to stillroom.teacher"),
+        ("pytorch_model.bin.index.json", b"{}", "are a list of files; write the tensors of all of them into one"),
+        ("w.pth", b"these are no weights", "cannot be read as tensors alone: it is none that torch.save wrote"),
+        ("w.pth", b"\x80\x02" + bytes(50), "are no checkpoint, or hold more than tensors"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named_without_torchs_advice_to_run_its_code(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=said) as refused:
+        loaded(tmp_path / name)
+    assert "weights_only" not in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_torchscript_archive_is_refused_with_how_to_save(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"are a TorchScript archive.*torch\.jit\.load\(path\)\.state_dict"):
+        loaded(tmp_path / "w.pt")
+
+
 def test_a_whole_pickled_model_is_refused_with_its_type_and_how_to_save(model, tmp_path):
     torch.save(model, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"an object of timm\.models\.\S+, whose code would run.*save_file\(") as said:

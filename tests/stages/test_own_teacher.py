@@ -9,7 +9,10 @@ from torch import nn
 
 import stillroom
 from stillroom.pipeline.config.config import parse_config
+from stillroom.pipeline.config.sections import Teacher
+from stillroom.pipeline.models import teacher as config_teachers
 from stillroom.pipeline.models.factory import build_model
+from stillroom.pipeline.models.teacher import load_teacher
 from stillroom.stages.cli.main import main
 from stillroom.storage.cache.cache import Cache
 from stillroom.storage.errors import ConfigError, FingerprintError, ModelError
@@ -180,6 +183,19 @@ def test_answers_that_depend_on_more_than_the_image_are_refused(config, module, 
     with pytest.raises(ModelError, match=rf"teacher 'own' answers otherwise about the same image {why}"):
         teach(config(), module)
     assert not blocks(config())
+
+
+@pytest.mark.parametrize("library", ["mine", "timm"])
+def test_a_packages_model_is_asked_the_same_and_timms_is_not(monkeypatch, tmp_path, library):
+    """timm's in evaluation mode are known; what a package builds is not."""
+    monkeypatch.setattr(config_teachers, "build_model", lambda name, classes: Company())
+    safetensors.torch.save_file(Company().state_dict(), tmp_path / "w.safetensors")
+    section = Teacher(name="t", model=f"{library}:norm", weights=str(tmp_path / "w.safetensors"), size=SIZE)
+    if library == "timm":
+        load_teacher(section, ("a", "b", "c"))
+        return
+    with pytest.raises(ModelError, match=r"teacher 't' answers otherwise about the same image in other company"):
+        load_teacher(section, ("a", "b", "c"))
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_without_a_network_it_is_said_what_to_do(hub, config):
     hub.stop()
     with pytest.raises(ModelError, match=rf"{WEIGHTS}: .*Without a network.*hf download {REPO} model.safetensors"):
         call(config(), "ingest", "seeds", "teacher")
+    assert not Path(config().run.dir).exists(), "before ingest begins"
 
 
 def test_a_student_with_the_teacher_in_the_loop_does_not_fetch_it(hub, config):
@@ -312,6 +313,7 @@ def test_the_command_takes_the_libraries_own_environment(hub, run_tables, tmp_pa
     assert f"stillroom: weights {WEIGHTS}" in offline.stderr
     assert "Without a network" in offline.stderr
     assert "Traceback" not in offline.stderr
+    assert not (tmp_path / "run").exists()
     first = stillroom("run")
     assert first.returncode == 0, first.stderr
     shutil.rmtree(tmp_path / "run")

@@ -18,6 +18,14 @@ from stillroom.storage.errors import ModelError
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_REASON = re.compile(r"WeightsUnpickler error:\s*(.+)")
+"""In what torch says; before it stands advice to load the file with its code, which is not ours."""
+_OTHERS = {
+    ".onnx": "are an ONNX model; hand a session of it to stillroom.teacher, as a function",
+    ".json": "are a list of files; write the tensors of all of them into one .safetensors file",
+    ".h5": "are of Keras; write a .safetensors file with the names of the model here",
+    ".msgpack": "are of Flax; write a .safetensors file with the names of the model here",
+}
 _PASSED_OVER = (
     "argparse.Namespace",
     "types.SimpleNamespace",
@@ -55,6 +63,8 @@ def read_checkpoint(path: str) -> tuple[Any, dict[str, str]]:
         ModelError: it is damaged, of no such format, or holds objects; names them.
     """
     file = Path(path)
+    if file.suffix in _OTHERS:
+        raise ModelError(f"weights {path} {_OTHERS[file.suffix]}")
     try:
         if file.suffix == ".safetensors":
             return _safetensors(file)
@@ -63,19 +73,26 @@ def read_checkpoint(path: str) -> tuple[Any, dict[str, str]]:
         return _pickled(file), {}
     except pickle.UnpicklingError as error:
         raise ModelError(f"weights {path} {_refused(error)}") from error
+    except RuntimeError as error:
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"weights {path} are a TorchScript archive, which holds code and is never loaded. Where you trust it, "
+                'write safetensors.torch.save_file(dict(torch.jit.load(path).state_dict()), "weights.safetensors")'
+            ) from error
+        raise ModelError(f"weights {path} cannot be read as tensors alone: {first_line(error)}") from error
     except (
         SafetensorError,
-        RuntimeError,
         OSError,
-        EOFError,
-        LookupError,
-        AttributeError,
-        TypeError,
         ValueError,
         MemoryError,
         zipfile.BadZipFile,
     ) as error:
         raise ModelError(f"weights {path} cannot be read as tensors alone: {first_line(error)}") from error
+
+    except (EOFError, LookupError, AttributeError, TypeError) as error:  # a pickle that makes no sense
+        raise ModelError(
+            f"weights {path} cannot be read as tensors alone: it is none that torch.save wrote ({first_line(error)})"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -106,7 +123,9 @@ def _refused(error: pickle.UnpicklingError) -> str:
     text = _TERMINAL.sub("", str(error))
     named = _GLOBAL.search(text)
     if named is None:
-        return f"hold more than tensors, which is never loaded: {first_line(error)}"
+        reason = _REASON.search(text)
+        said = reason[1].strip() if reason else first_line(error)
+        return f"are no checkpoint, or hold more than tensors, which is never loaded: {said}"
     return (
         f"hold more than tensors: an object of {named[1]}, whose code would run, which is never loaded. Where you "
         "trust the file, load it in Python with the library that made it, and write what is wanted of it alone: "
